@@ -1,0 +1,285 @@
+//! Transactions from a CSV file laid out like the public `creditcard.csv`: `Time,V1,…,V28,Amount,Class`.
+//!
+//! The header names the features. `Time` (seconds since the file's first transaction) may become the event time;
+//! `Class` is the answer and is never sent. Any other column that is neither `V…` nor `Amount` is a feature when its
+//! first value is a number, and is left out with a warning when it is text. From then on a field that is no number
+//! is an error. Digits are passed through unchanged wherever they are a JSON number.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+use fraud_wire::transaction::{Columns, Number, Value};
+
+use super::{Format, Source, SourceError, open};
+
+/// What a file's `Time` counts from with [`EventTime::File`]: 2013-09-01T00:00:00Z, the month in which the public
+/// data set was recorded. In milliseconds since 1970-01-01 UTC.
+pub const FILE_EPOCH_MILLISECONDS: i64 = 1_377_993_600_000;
+
+const TIME: &str = "Time";
+const CLASS: &str = "Class";
+
+/// What a transaction's `event_time` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EventTime {
+    /// The moment at which the record is due: right for measuring latency
+    #[default]
+    Send,
+    /// 2013-09-01T00:00:00Z plus the file's column Time in seconds: right for replaying history
+    File,
+}
+
+/// Sends the rows of a CSV file in their order, with `row-1`, `row-2`, … as transaction ids.
+pub struct CsvSource {
+    path: PathBuf,
+    reader: Reader<Box<dyn BufRead + Send>>,
+    record: ByteRecord,
+    /// What reading the first row into `record` came to, until it is that row's turn.
+    first: Option<::csv::Result<bool>>,
+    rows: u64,
+    header: Vec<String>,
+    /// Positions of the features in a row, in the order of `columns`.
+    features: Vec<usize>,
+    time: Option<usize>,
+    columns: Columns,
+    format: Format,
+    identifier: String,
+}
+
+/// A field of a row: its own text, or the number that an unusual spelling (`.5`, `+1`) stands for.
+enum Field<'a> {
+    Text(Number<'a>),
+    Parsed(f64),
+}
+
+impl Value for Field<'_> {
+    fn write(&self, buffer: &mut Vec<u8>) {
+        match self {
+            Field::Text(number) => number.write(buffer),
+            Field::Parsed(number) => number.write(buffer),
+        }
+    }
+}
+
+impl CsvSource {
+    /// Opens a file, plain or gzip, or standard input for `-`, and reads its header.
+    ///
+    /// # Errors
+    /// [`SourceError::Unreadable`]; [`SourceError::Header`] when there is no header, no feature, or no `Time` for
+    /// [`EventTime::File`].
+    pub fn open(path: &Path, format: Format, event_time: EventTime) -> Result<CsvSource, SourceError> {
+        let mut reader = ReaderBuilder::new().has_headers(true).from_reader(open(path)?);
+        let header_error = |reason: String| SourceError::Header { path: path.to_owned(), reason };
+        let header = reader.headers().map_err(|error| header_error(format!("cannot read the header: {error}")))?;
+        let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        if header.iter().any(|name| name.parse::<f64>().is_ok()) {
+            return Err(header_error("the first line must name the columns, as in Time,V1,…,Amount,Class".to_owned()));
+        }
+        let mut record = ByteRecord::new();
+        let first = reader.read_byte_record(&mut record);
+        let has_row = matches!(first, Ok(true));
+        let (mut features, mut texts) = (Vec::new(), Vec::new());
+        for (index, name) in header.iter().enumerate() {
+            if name == TIME || name == CLASS || name.is_empty() {
+                continue;
+            }
+            if has_row && !is_card_feature(name) && field(&record[index]).is_none() {
+                texts.push(name.as_str());
+            } else {
+                features.push(index);
+            }
+        }
+        if !texts.is_empty() {
+            tracing::warn!("left out of {}, because they hold text: columns {}", path.display(), texts.join(", "));
+        }
+        if features.is_empty() {
+            return Err(header_error("there is no feature among the columns".to_owned()));
+        }
+        let time = match event_time {
+            EventTime::Send => None,
+            EventTime::File => Some(
+                header
+                    .iter()
+                    .position(|name| name == TIME)
+                    .ok_or_else(|| header_error("there is no column Time to take the event time from".to_owned()))?,
+            ),
+        };
+        let columns = Columns::new(features.iter().map(|&index| &header[index]));
+        Ok(CsvSource {
+            path: path.to_owned(),
+            reader,
+            record,
+            first: Some(first),
+            rows: 0,
+            header,
+            features,
+            time,
+            columns,
+            format,
+            identifier: String::new(),
+        })
+    }
+
+    fn row_error(&self, reason: String) -> SourceError {
+        let line = self.record.position().map_or(0, ::csv::Position::line);
+        SourceError::Row { path: self.path.clone(), line, reason }
+    }
+
+    fn reading_error(&self, error: ::csv::Error) -> SourceError {
+        let line = error.position().map_or(0, ::csv::Position::line);
+        match error.into_kind() {
+            ErrorKind::Io(source) => SourceError::Unreadable { path: self.path.clone(), source },
+            ErrorKind::UnequalLengths { expected_len, len, .. } => SourceError::Row {
+                path: self.path.clone(),
+                line,
+                reason: format!("{len} fields where the header has {expected_len}"),
+            },
+            other => SourceError::Row { path: self.path.clone(), line, reason: format!("{other:?}") },
+        }
+    }
+
+    fn not_a_number(&self, index: usize) -> SourceError {
+        let text = String::from_utf8_lossy(&self.record[index]).into_owned();
+        self.row_error(format!("column {}: {text:?} is not a number", self.header[index]))
+    }
+}
+
+impl Source for CsvSource {
+    fn next(&mut self, send_time: i64, value: &mut Vec<u8>) -> Result<bool, SourceError> {
+        match self.first.take().unwrap_or_else(|| self.reader.read_byte_record(&mut self.record)) {
+            Ok(true) => self.rows += 1,
+            Ok(false) => return Ok(false),
+            Err(error) => return Err(self.reading_error(error)),
+        }
+        let event_time = match self.time {
+            None => send_time,
+            Some(index) => {
+                let seconds = number(&self.record[index]).ok_or_else(|| self.not_a_number(index))?;
+                FILE_EPOCH_MILLISECONDS + (seconds * 1_000.0).round() as i64
+            }
+        };
+        // A field that is no number is noted while the row is written; the row is then thrown away as a whole.
+        let mut refused = None;
+        let record = &self.record;
+        let fields = self.features.iter().map(|&index| {
+            field(&record[index]).unwrap_or_else(|| {
+                refused.get_or_insert(index);
+                Field::Parsed(0.0)
+            })
+        });
+        value.clear();
+        match self.format {
+            Format::Object => {
+                use std::fmt::Write as _;
+                self.identifier.clear();
+                // Writing to a String cannot fail.
+                _ = write!(self.identifier, "row-{}", self.rows);
+                self.columns.write_object(value, &self.identifier, event_time, fields);
+            }
+            Format::Split => self.columns.write_split(value, fields),
+        }
+        refused.map_or(Ok(true), |index| Err(self.not_a_number(index)))
+    }
+}
+
+/// Whether the name is one of the public data set's features, whose values must be numbers from the first row on.
+fn is_card_feature(name: &str) -> bool {
+    let is_component = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    name == "Amount" || name.strip_prefix('V').is_some_and(is_component)
+}
+
+fn field(text: &[u8]) -> Option<Field<'_>> {
+    let text = text.trim_ascii();
+    Number::new(text).map(Field::Text).or_else(|| number(text).map(Field::Parsed))
+}
+
+/// A finite number in any spelling Rust knows.
+fn number(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::tests::{drain, file};
+    use super::*;
+
+    const SMALL: &str = "\"Time\",\"V1\",\"V2\",\"Amount\",\"Class\"\n0,-1.3598071336738000,1e-05,149.62,\"0\"\n1.5,2, -0.50 ,.5,\"1\"\n";
+
+    fn open(content: &str, gzip: bool, format: Format, event_time: EventTime) -> Result<Vec<String>, SourceError> {
+        let file = file(content.as_bytes(), gzip);
+        drain(&mut CsvSource::open(file.path(), format, event_time)?)
+    }
+
+    #[test]
+    fn rows_become_transactions_with_their_own_digits() {
+        for gzip in [false, true] {
+            let rows = open(SMALL, gzip, Format::Object, EventTime::Send).unwrap();
+            assert_eq!(
+                rows,
+                [
+                    r#"{"transaction_id":"row-1","event_time":1000,"V1":-1.3598071336738000,"V2":1e-05,"Amount":149.62}"#,
+                    r#"{"transaction_id":"row-2","event_time":1001,"V1":2,"V2":-0.50,"Amount":0.5}"#,
+                ],
+                "gzip {gzip}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_split_form_holds_columns_and_data_alone() {
+        let rows = open(SMALL, false, Format::Split, EventTime::Send).unwrap();
+        assert_eq!(rows[1], r#"{"columns":["V1","V2","Amount"],"data":[[2,-0.50,0.5]]}"#);
+    }
+
+    #[test]
+    fn event_time_may_come_from_the_file() {
+        let rows = open(SMALL, false, Format::Object, EventTime::File).unwrap();
+        assert!(rows[0].contains("\"event_time\":1377993600000,"), "{}", rows[0]);
+        assert!(rows[1].contains("\"event_time\":1377993601500,"), "{}", rows[1]);
+    }
+
+    #[test]
+    fn malformed_rows_end_the_stream_and_name_line_and_column() {
+        let cases = [
+            ("V1,V2\n1,2\n3\n", "line 3", "1 fields where the header has 2"),
+            ("V1,V2\n1,2\n3,4,5\n", "line 3", "3 fields where the header has 2"),
+            ("V1,V2\n1,2\n3,x\n", "line 3", "column V2: \"x\" is not a number"),
+            ("V1,V2\n,2\n", "line 2", "column V1: \"\" is not a number"),
+            ("V1,V2\nNaN,2\n", "line 2", "column V1: \"NaN\" is not a number"),
+            ("Time,V1\nsoon,2\n", "line 2", "column Time: \"soon\" is not a number"),
+        ];
+        for (content, line, reason) in cases {
+            let event_time = if content.starts_with(TIME) { EventTime::File } else { EventTime::Send };
+            let error = open(content, false, Format::Object, event_time).unwrap_err().to_string();
+            assert!(error.contains(line) && error.contains(reason), "{content:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn text_columns_are_no_features_unless_they_turn_up_late() {
+        let rows = open("V1,sampling,risk\n1,head,0.5\n2,tail,0.25\n", false, Format::Split, EventTime::Send).unwrap();
+        assert_eq!(
+            rows,
+            [r#"{"columns":["V1","risk"],"data":[[1,0.5]]}"#, r#"{"columns":["V1","risk"],"data":[[2,0.25]]}"#]
+        );
+        let error = open("V1,risk\n1,0.5\n2,high\n", false, Format::Split, EventTime::Send).unwrap_err().to_string();
+        assert!(error.contains("line 3: column risk: \"high\" is not a number"), "{error}");
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_is_refused() {
+        let cases = [
+            ("0.5,1.5\n1,2\n", EventTime::Send, "must name the columns"),
+            ("Time,Class\n1,2\n", EventTime::Send, "no feature"),
+            ("colour\nred\n", EventTime::Send, "no feature"),
+            ("", EventTime::Send, "no feature"),
+            ("V1\n1\n", EventTime::File, "no column Time"),
+        ];
+        for (content, event_time, reason) in cases {
+            let error = open(content, false, Format::Object, event_time).unwrap_err().to_string();
+            assert!(error.contains(reason), "{content:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The command line, declared once. Each command's arguments live with the command.
+
+use clap::{Parser, Subcommand};
+use fraud_settings::LogFormat;
+
+use crate::commands::{broker, check, demo, run, score};
+
+/// Scores card transactions for fraud where they flow: in Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "fraud-scorer", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The worker: join the consumer group and score until SIGTERM or SIGINT
+    Run(run::Arguments),
+    /// Everything in one process on an embedded broker: topics, producer, worker; prints a closing table
+    Demo(demo::Arguments),
+    /// Only the embedded development broker; prints its bootstrap address
+    Broker(broker::Arguments),
+    /// Score a file of JSON lines, in order
+    Score(score::Arguments),
+    /// Doctor: bundle, ONNX Runtime, broker, topics and settings, one line each; exit 1 on any failure
+    Check(check::Arguments),
+}

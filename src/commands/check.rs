@@ -1,0 +1,137 @@
+//! `fraud-scorer check`: the doctor. One line per question, with the fix where the answer is no; exit 1 on any failure.
+
+use std::time::Duration;
+
+use fraud_settings::KafkaArguments;
+
+use super::Failure;
+use super::run::WorkerArguments;
+use crate::kafka::startup::{Inquiry, StartupError};
+use crate::model::bundle::Bundle;
+use crate::model::runtime;
+use crate::worker::WorkerSettings;
+
+/// How long one question to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `check`: those of `run`, so that what is checked is what will run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    kafka: KafkaArguments,
+
+    #[command(flatten)]
+    worker: WorkerArguments,
+
+    /// Check only what needs no broker
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Prints findings and remembers whether one was bad.
+#[derive(Default)]
+struct Report {
+    failures: usize,
+}
+
+impl Report {
+    fn good(&mut self, what: &str, finding: impl std::fmt::Display) {
+        println!("ok    {what}: {finding}");
+    }
+
+    fn bad(&mut self, what: &str, finding: impl std::fmt::Display) {
+        println!("FAIL  {what}: {finding}");
+        self.failures += 1;
+    }
+}
+
+/// Asks all questions.
+pub fn execute(arguments: Arguments) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let settings = match arguments.worker.settings(&arguments.kafka) {
+        Ok(settings) => {
+            report.good(
+                "settings",
+                format!("{:?}, {} thread(s), group {}", settings.guarantee, settings.threads, settings.group),
+            );
+            Some(settings)
+        }
+        Err(failure) => {
+            report.bad("settings", format!("{:#}", failure.reason));
+            None
+        }
+    };
+    match runtime::environment().map(|_| runtime::find_library()) {
+        Ok(path) => report.good("ONNX Runtime", path.map_or_else(|reason| reason, |path| path.display().to_string())),
+        Err(error) => report.bad("ONNX Runtime", error),
+    }
+    check_bundle(&mut report, &arguments);
+    match settings {
+        Some(settings) if !arguments.offline => check_kafka(&mut report, &settings),
+        _ => {}
+    }
+    match report.failures {
+        0 => Ok(()),
+        failures => Err(Failure::at_run_time(anyhow::anyhow!("{failures} of the checks failed"))),
+    }
+}
+
+fn check_bundle(report: &mut Report, arguments: &Arguments) {
+    let bundle = match Bundle::load(&arguments.worker.model) {
+        Ok(bundle) => bundle,
+        Err(error) => return report.bad("model bundle", error),
+    };
+    let manifest = &bundle.manifest;
+    let directory = bundle.directory.display();
+    report.good(
+        "model bundle",
+        format!("{} in {directory}: {} features, hash and signature match", manifest.id(), manifest.features.len()),
+    );
+    report.good(
+        "thresholds",
+        format!("review from {}, decline from {}", manifest.thresholds.review(), manifest.thresholds.decline()),
+    );
+    match bundle.golden_records {
+        0 => report.good("golden records", "none in this bundle: scores are not held against training's"),
+        count => {
+            report.good("golden records", format!("{count} match, largest difference {:e}", bundle.golden_difference))
+        }
+    }
+    for (key, value) in manifest.training.iter().filter(|(_, value)| !value.is_table() && !value.is_array()) {
+        report.good("training", format!("{key} = {value}"));
+    }
+}
+
+fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
+    let brokers = settings.kafka.get("bootstrap.servers").unwrap_or_default();
+    let inquiry = match Inquiry::new(&settings.kafka) {
+        Ok(inquiry) => inquiry,
+        Err(error) => return report.bad("broker", error),
+    };
+    let mut found = Vec::new();
+    for topic in [&settings.topics.input, &settings.topics.output, &settings.topics.dead_letter] {
+        match inquiry.partitions(topic, PATIENCE) {
+            Ok(Some(partitions)) => found.push((topic, partitions)),
+            Ok(None) => {
+                let error = StartupError::MissingTopic { topic: topic.clone(), brokers: brokers.into() };
+                report.bad("topic", error);
+            }
+            Err(StartupError::Client(error)) => {
+                return report.bad("broker", format!("{brokers} does not answer ({error}: {}): is it running, is the address right? `make kafka` starts one here", inquiry.last_error()));
+            }
+            Err(error) => return report.bad("broker", error),
+        }
+    }
+    report.good("broker", format!("{brokers} answers"));
+    for (topic, partitions) in &found {
+        report.good("topic", format!("{topic} has {partitions} partitions"));
+    }
+    if let [(input, expected), (output, partitions), ..] = found[..]
+        && expected != partitions
+        && found.len() == 3
+    {
+        let error =
+            StartupError::PartitionCount { input: input.clone(), output: output.clone(), expected, found: partitions };
+        report.bad("topics", error);
+    }
+}

@@ -1,0 +1,59 @@
+//! One module per command of the command line: its arguments, and what it does with the library.
+
+pub mod broker;
+pub mod check;
+pub mod demo;
+pub mod run;
+pub mod score;
+
+use std::process::ExitCode;
+
+use fraud_settings::exit_code;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the command; the exit code is decided here and nowhere else.
+pub fn execute(cli: Cli) -> ExitCode {
+    let level = if matches!(cli.command, Command::Demo(_) | Command::Check(_)) { "warn" } else { "info" };
+    fraud_settings::initialise_logging(cli.log_format, level);
+    let outcome = match cli.command {
+        Command::Run(arguments) => run::execute(arguments),
+        Command::Demo(arguments) => demo::execute(arguments),
+        Command::Broker(arguments) => broker::execute(arguments),
+        Command::Score(arguments) => score::execute(arguments),
+        Command::Check(arguments) => check::execute(arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::from(exit_code::DONE),
+        Err(failure) => {
+            // A log line for those who read logs, the same sentence for those who read a terminal.
+            eprintln!("error: {:#}", failure.reason);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command failed, and the process's exit code for it.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    reason: anyhow::Error,
+}
+
+impl Failure {
+    /// The configuration is wrong: starting again will not help.
+    pub fn configuration(reason: impl Into<anyhow::Error>) -> Self {
+        Failure { code: exit_code::CONFIGURATION, reason: reason.into() }
+    }
+
+    /// Something failed at run time.
+    pub fn at_run_time(reason: impl Into<anyhow::Error>) -> Self {
+        Failure { code: exit_code::FAILED, reason: reason.into() }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(reason: E) -> Self {
+        Failure::at_run_time(reason)
+    }
+}

@@ -1,0 +1,177 @@
+//! What every Kafka client of the worker shares: its default properties, where its log lines go, its last error.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// Largest value a client may send: librdkafka's own upper bound, so that a dead letter is refused by the topic's limit
+/// (which can be raised) and never by ours.
+const MAX_MESSAGE_BYTES: &str = "1000000000";
+
+/// Consumer properties the user did not set.
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("auto.offset.reset", "earliest"), // a new group scores what is there: nothing lost
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("isolation.level", "read_committed"),
+    // A worker that dies is noticed after this long (librdkafka's default is 45 s).
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "2000"),
+    // librdkafka waits a whole second when its local queue was full once; a fast consumer starves meanwhile.
+    ("fetch.queue.backoff.ms", "5"),
+    // Bounds the records waiting in memory per scoring thread: some 60,000 of the usual size.
+    ("queued.max.messages.kbytes", "32768"),
+    ("queued.min.messages", "100000"),
+    ("statistics.interval.ms", "1000"), // feeds the lag metrics
+];
+
+/// Producer properties the user did not set.
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    ("acks", "all"),
+    // Long enough for a batch's verdicts to share a request, far below a commit interval.
+    ("linger.ms", "1"),
+    ("batch.num.messages", "10000"),
+    // Bounds undelivered verdicts in memory per scoring thread; when full, the thread stops consuming.
+    ("queue.buffering.max.messages", "100000"),
+    ("queue.buffering.max.kbytes", "32768"),
+    ("message.max.bytes", MAX_MESSAGE_BYTES),
+    ("compression.type", "none"),
+];
+
+/// `base` with `defaults` for what it lacks and `fixed` whatever it says.
+fn layered(base: &ClientConfig, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+    let mut config = base.clone();
+    for (key, value) in defaults {
+        if config.get(key).is_none() {
+            config.set(*key, *value);
+        }
+    }
+    for (key, value) in fixed {
+        config.set(*key, *value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config
+}
+
+/// Properties of a scoring thread's consumer. Offsets are committed by the pipeline alone.
+pub fn consumer_config(base: &ClientConfig, group: &str) -> ClientConfig {
+    let fixed = [("group.id", group), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
+    layered(base, CONSUMER_DEFAULTS, &fixed)
+}
+
+/// Properties of an exactly-once thread's producer.
+///
+/// The transaction times out at the broker after `transaction.timeout.ms`: how long a subscriber waits at most for the
+/// rows behind those of a worker that was killed.
+pub fn transactional_config(base: &ClientConfig, transactional_id: &str) -> ClientConfig {
+    let base = layered(base, &[("transaction.timeout.ms", "15000")], &[("transactional.id", transactional_id)]);
+    layered(&base, PRODUCER_DEFAULTS, &[])
+}
+
+/// Properties of an at-least-once thread's producer: idempotent, so that a retry neither doubles nor reorders, and
+/// without a time limit, so that an outage of the broker stops consumption instead of dropping verdicts.
+pub fn idempotent_config(base: &ClientConfig) -> ClientConfig {
+    let base = layered(base, &[("message.timeout.ms", "0")], &[("enable.idempotence", "true")]);
+    layered(&base, PRODUCER_DEFAULTS, &[])
+}
+
+/// Properties of a client that only asks questions.
+pub fn plain_config(base: &ClientConfig) -> ClientConfig {
+    layered(base, &[("message.max.bytes", MAX_MESSAGE_BYTES)], &[])
+}
+
+/// The last word of a client's background threads about its brokers.
+#[derive(Debug, Default)]
+pub struct BrokerHealth {
+    down: AtomicBool,
+    refused: AtomicBool,
+    last: Mutex<Option<String>>,
+}
+
+impl BrokerHealth {
+    /// Notes a client-wide error and logs it once per change.
+    pub fn report(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        match code {
+            Some(
+                RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL,
+            ) => self.refused.store(true, Ordering::Relaxed),
+            Some(RDKafkaErrorCode::AllBrokersDown) if !self.down.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(reason, "no Kafka broker can be reached; waiting for one");
+            }
+            _ => tracing::debug!(?code, reason, "Kafka client error"),
+        }
+        // AllBrokersDown follows the error that tells why: keep that one.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown)
+            && let Ok(mut last) = self.last.lock()
+        {
+            *last = Some(reason.to_owned());
+        }
+    }
+
+    /// Notes that a broker answered.
+    pub fn reached(&self) {
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!("a Kafka broker can be reached again");
+        }
+    }
+
+    /// No broker can be reached.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// A broker was reached and refused this client's credentials or certificate.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The last reason given, in librdkafka's words.
+    pub fn last_error(&self) -> String {
+        self.last.lock().ok().and_then(|last| last.clone()).unwrap_or_else(|| "no answer".into())
+    }
+}
+
+/// A line of librdkafka's own log. A broker going away is routine for a client that waits: nothing here is an error of
+/// ours.
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_decides_over_defaults_but_not_over_offsets() {
+        let mut base = ClientConfig::new();
+        base.set("session.timeout.ms", "30000").set("enable.auto.commit", "true");
+        let config = consumer_config(&base, "g");
+        assert_eq!(config.get("session.timeout.ms"), Some("30000"));
+        assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        assert_eq!(config.get("isolation.level"), Some("read_committed"));
+    }
+
+    #[test]
+    fn librdkafka_accepts_every_property() {
+        let base = ClientConfig::new();
+        for config in [
+            consumer_config(&base, "g"),
+            transactional_config(&base, "t"),
+            idempotent_config(&base),
+            plain_config(&base),
+        ] {
+            config.create_native_config().expect("known properties with valid values");
+        }
+        transactional_config(&base, "t").create::<rdkafka::producer::BaseProducer>().expect("valid together");
+        idempotent_config(&base).create::<rdkafka::producer::BaseProducer>().expect("valid together");
+    }
+}

@@ -1,0 +1,17 @@
+//! Kafka at the edge: everything that talks to librdkafka, and nothing that knows what a transaction or a model is.
+//!
+//! ```text
+//!  startup       waits for the broker, checks (or creates) the topics, once
+//!  subscription  group membership as values + batches of borrowed records  ──► pipeline
+//!  batch         the one unsafe module: librdkafka's batch consume behind a safe face
+//!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
+//!  client        what every client shares: properties, log lines, the last error
+//!  embedded      librdkafka's mock cluster as a development broker
+//! ```
+
+pub mod batch;
+pub mod client;
+pub mod embedded;
+pub mod outbox;
+pub mod startup;
+pub mod subscription;

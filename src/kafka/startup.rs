@@ -1,0 +1,281 @@
+//! Before the first record: wait for a broker, then hold the topics against what the worker needs.
+//!
+//! A broker that is down is waited for; what waiting cannot mend (credentials, a missing topic, partition counts that
+//! differ) ends the process at once with what to do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::client::{self, BrokerHealth};
+use crate::shutdown::Shutdown;
+
+/// How long one question to the broker may take before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The topics of a worker and how missing ones are made.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// Where transactions come from.
+    pub input: String,
+    /// Where verdicts go.
+    pub output: String,
+    /// Where dead letters go.
+    pub dead_letter: String,
+    /// Create what is missing.
+    pub create: bool,
+    /// Partitions of a created input topic; a created output takes the input's count.
+    pub partitions: i32,
+}
+
+/// What the broker knows about the topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partitions {
+    /// Of the input and the output topic.
+    pub input: i32,
+    /// Of the dead-letter topic.
+    pub dead_letter: i32,
+}
+
+/// Why the worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// SASL or TLS was refused.
+    #[error(
+        "the broker refused the connection: {0}. Check security.protocol, sasl.mechanism, sasl.username and \
+         sasl.password (environment FRAUD_SCORER_PROPERTY or [kafka] in the --config file), and the certificates"
+    )]
+    Credentials(String),
+    /// A topic is not there.
+    #[error(
+        "topic {topic} does not exist on {brokers}: check the name, or start once with --create-topics \
+         (or: kafka-topics.sh --create --topic {topic} --partitions N)"
+    )]
+    MissingTopic {
+        /// The topic.
+        topic: String,
+        /// Where it was looked for.
+        brokers: String,
+    },
+    /// Input and output differ in partitions.
+    #[error(
+        "topic {output} has {found} partitions, {input} has {expected}: verdicts keep their transaction's partition, \
+         so give both the same count (kafka-topics.sh --alter --topic {output} --partitions {expected})"
+    )]
+    PartitionCount {
+        /// Input topic.
+        input: String,
+        /// Output topic.
+        output: String,
+        /// Partitions of the input.
+        expected: i32,
+        /// Partitions of the output.
+        found: i32,
+    },
+    /// The broker does not let this user see a topic.
+    #[error(
+        "not allowed to use topic {topic}: {reason}. Grant the user of sasl.username READ on the input and WRITE on the output and dead-letter topics"
+    )]
+    Forbidden {
+        /// The topic.
+        topic: String,
+        /// The broker's words.
+        reason: String,
+    },
+    /// A topic could not be created.
+    #[error("cannot create topic {topic}: {reason}")]
+    CannotCreate {
+        /// The topic.
+        topic: String,
+        /// The broker's words.
+        reason: String,
+    },
+    /// librdkafka refused the configuration.
+    #[error("Kafka client: {0}")]
+    Client(#[from] KafkaError),
+    /// Asked to stop while waiting for the broker.
+    #[error("stopped while waiting for a Kafka broker")]
+    Stopped,
+}
+
+struct Events {
+    health: Arc<BrokerHealth>,
+}
+
+impl ClientContext for Events {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.health.report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Events {}
+
+/// Asks about topics, patiently.
+pub struct Inquiry {
+    consumer: BaseConsumer<Events>,
+    base: ClientConfig,
+    brokers: String,
+    health: Arc<BrokerHealth>,
+}
+
+impl Inquiry {
+    /// A client that only asks.
+    pub fn new(base: &ClientConfig) -> Result<Inquiry, StartupError> {
+        let health = Arc::new(BrokerHealth::default());
+        let config = client::plain_config(base);
+        let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let consumer = config.create_with_context(Events { health: health.clone() })?;
+        Ok(Inquiry { consumer, base: config, brokers, health })
+    }
+
+    /// Partitions of `topic`; `None` where it does not exist. One attempt of `patience`; never creates a topic.
+    pub fn partitions(&self, topic: &str, patience: Duration) -> Result<Option<i32>, StartupError> {
+        let answer = self.consumer.fetch_metadata(Some(topic), patience);
+        // Serves the events that tell why, if there was no answer.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        if self.health.is_refused() {
+            return Err(StartupError::Credentials(self.health.last_error()));
+        }
+        let metadata = answer?;
+        self.health.reached();
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(found.partitions().len() as i32).filter(|&count| count > 0)),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(RDKafkaErrorCode::InvalidTopic) => Ok(None),
+            Some(code @ RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                Err(StartupError::Forbidden { topic: topic.into(), reason: code.to_string() })
+            }
+            // No leader yet, and the like: ask again.
+            Some(code) => Err(KafkaError::MetadataFetch(code).into()),
+        }
+    }
+
+    /// librdkafka's last word on why a broker did not answer.
+    pub fn last_error(&self) -> String {
+        self.health.last_error()
+    }
+
+    /// As [`Inquiry::partitions`], waiting for a broker until told to stop.
+    fn wait_for_partitions(&self, topic: &str, shutdown: &Shutdown) -> Result<Option<i32>, StartupError> {
+        let mut told: Option<Instant> = None;
+        loop {
+            match self.partitions(topic, PATIENCE) {
+                Err(StartupError::Client(error)) => {
+                    if shutdown.is_requested() {
+                        return Err(StartupError::Stopped);
+                    }
+                    // Once at first, then a reminder now and then.
+                    if told.is_none_or(|told| told.elapsed() > Duration::from_secs(30)) {
+                        let reason = self.health.last_error();
+                        tracing::warn!(brokers = self.brokers, %error, reason, "waiting for a Kafka broker");
+                        told = Some(Instant::now());
+                    }
+                    if shutdown.wait(Duration::from_millis(500)) {
+                        return Err(StartupError::Stopped);
+                    }
+                }
+                answer => {
+                    if told.is_some() {
+                        tracing::info!(brokers = self.brokers, "a Kafka broker answers");
+                    }
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Holds the topics against what a worker needs; creates missing ones where allowed.
+    pub fn prepare(&self, topics: &Topics, shutdown: &Shutdown) -> Result<Partitions, StartupError> {
+        let require = |topic: &str, partitions: i32| -> Result<i32, StartupError> {
+            if let Some(found) = self.wait_for_partitions(topic, shutdown)? {
+                return Ok(found);
+            }
+            if !topics.create {
+                return Err(StartupError::MissingTopic { topic: topic.into(), brokers: self.brokers.clone() });
+            }
+            self.create(topic, partitions, shutdown)
+        };
+        let input = require(&topics.input, topics.partitions)?;
+        let output = require(&topics.output, input)?;
+        if output != input {
+            return Err(StartupError::PartitionCount {
+                input: topics.input.clone(),
+                output: topics.output.clone(),
+                expected: input,
+                found: output,
+            });
+        }
+        let dead_letter = require(&topics.dead_letter, input)?;
+        self.compare_size_limits(topics);
+        Ok(Partitions { input, dead_letter })
+    }
+
+    fn create(&self, topic: &str, partitions: i32, shutdown: &Shutdown) -> Result<i32, StartupError> {
+        let refuse = |reason: String| StartupError::CannotCreate { topic: topic.into(), reason };
+        let admin = self.admin()?;
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let results = wait_for(admin.create_topics([&new], &options))?;
+        for result in results {
+            match result {
+                Ok(_) => tracing::info!(topic, partitions, "created topic"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {} // another worker was faster
+                Err((_, code)) => return Err(refuse(code.to_string())),
+            }
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(found) = self.wait_for_partitions(topic, shutdown)? {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                return Err(refuse("created, but the broker does not show it".into()));
+            }
+            if shutdown.wait(Duration::from_millis(50)) {
+                return Err(StartupError::Stopped);
+            }
+        }
+    }
+
+    /// A dead-letter topic that takes smaller values than the input forces the worker to leave values out: say so.
+    fn compare_size_limits(&self, topics: &Topics) {
+        let limit = |topic: &str| -> Option<usize> {
+            let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+            let admin = self.admin().ok()?;
+            let resources = wait_for(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options)).ok()?;
+            resources.first()?.as_ref().ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        };
+        if let (Some(input), Some(dead_letter)) = (limit(&topics.input), limit(&topics.dead_letter))
+            && dead_letter < input
+        {
+            tracing::warn!(
+                input,
+                dead_letter,
+                topic = topics.dead_letter,
+                "the dead-letter topic takes smaller records than the input topic: larger dead letters will lack their \
+                 value; raise its max.message.bytes"
+            );
+        }
+    }
+
+    fn admin(&self) -> Result<AdminClient<Events>, KafkaError> {
+        self.base.create_with_context(Events { health: self.health.clone() })
+    }
+}
+
+/// The admin client is async, start-up is not.
+fn wait_for<T>(future: impl Future<Output = Result<T, KafkaError>>) -> Result<T, KafkaError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| KafkaError::ClientCreation(error.to_string()))?.block_on(future)
+}

@@ -1,0 +1,251 @@
+//! A member of the consumer group: changes of its partitions as values, records in batches.
+//!
+//! ```text
+//!  broker ──► librdkafka ──► changes()  ──► the pipeline finishes its work ──► accept / release
+//!                       └──► records()  ──► Batch
+//! ```
+//!
+//! librdkafka calls back in the middle of a poll when partitions come or go. The callback only writes the change down;
+//! the scoring thread takes it between two batches, where nothing is in flight, commits what it did, and answers. The
+//! group waits for that answer, so a partition's next owner begins where this one committed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, Offset, Statistics, TopicPartitionList};
+
+use super::batch::{Batch, BatchBuffer, RecordQueue};
+use super::client::{self, BrokerHealth};
+
+/// Something that happened to this member's partitions; to be answered in order.
+#[derive(Debug)]
+pub enum Change {
+    /// Partitions that are now this member's. Answer: [`Subscription::accept`].
+    Assigned(Vec<i32>),
+    /// Partitions to give up, work done so far may still be committed. Answer: [`Subscription::release`].
+    Revoked(Vec<i32>),
+    /// Partitions that already have another owner: nothing may be committed. Answer: [`Subscription::release`].
+    Lost(Vec<i32>),
+}
+
+/// How far behind one partition's records this member is, by librdkafka's last statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The partition.
+    pub partition: i32,
+    /// Records between the last one handed to the pipeline and the end of the partition.
+    pub records: i64,
+}
+
+/// What librdkafka calls.
+struct Events {
+    topic: String,
+    changes: Mutex<Vec<(bool, Vec<i32>)>>,
+    leaving: AtomicBool,
+    health: Arc<BrokerHealth>,
+    lag: Mutex<Vec<PartitionLag>>,
+}
+
+impl ClientContext for Events {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.health.report(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            self.health.reached();
+        }
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        let lag = topic.partitions.values().filter(|partition| partition.app_offset >= 0 && partition.desired).map(
+            |partition| PartitionLag {
+                partition: partition.partition,
+                records: (partition.ls_offset.max(partition.hi_offset) - partition.app_offset).max(0),
+            },
+        );
+        if let Ok(mut slot) = self.lag.lock() {
+            *slot = lag.collect();
+        }
+    }
+}
+
+impl ConsumerContext for Events {
+    /// Only writes the change down: see the module's words. The exception is a member that is leaving, whose work is
+    /// committed already.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.leaving.load(Ordering::Acquire) {
+            let outcome = match consumer.rebalance_protocol() {
+                _ if assigned => Ok(()),
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+                _ => consumer.unassign(),
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "giving up partitions while leaving");
+            }
+            return;
+        }
+        let partitions = list.elements().iter().map(|element| element.partition()).collect();
+        if let Ok(mut changes) = self.changes.lock() {
+            changes.push((assigned, partitions));
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            // At least once: the next commit carries the same or later offsets.
+            tracing::warn!(%error, "an offset commit failed; it is repeated with the next one");
+        }
+    }
+}
+
+/// Membership of one scoring thread in the group.
+pub struct Subscription {
+    // Order of fields is order of drop: the queue before the consumer it belongs to.
+    queue: RecordQueue<Events>,
+    consumer: Arc<BaseConsumer<Events>>,
+    topic: String,
+    owned: Vec<i32>,
+}
+
+impl Subscription {
+    /// Joins the group of `config` (see [`client::consumer_config`]) on `topic`.
+    pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> KafkaResult<Subscription> {
+        let events = Events {
+            topic: topic.to_owned(),
+            changes: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            health,
+            lag: Mutex::default(),
+        };
+        let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);
+        let queue = RecordQueue::new(consumer.clone());
+        consumer.subscribe(&[topic])?;
+        Ok(Subscription { queue, consumer, topic: topic.to_owned(), owned: Vec::new() })
+    }
+
+    /// Serves librdkafka's events and takes what happened since. Errors that end the consumer come back as `Err`.
+    pub fn changes(&mut self) -> KafkaResult<Vec<Change>> {
+        // One event per poll: go on until the queue is empty, bounded in case events never stop.
+        for _ in 0..64 {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
+                Some(Err(error)) => tracing::debug!(%error, "consumer event"),
+                Some(Ok(message)) => {
+                    // Partitions deliver into our own queue; a record here would be one we lose.
+                    let offset = rdkafka::Message::offset(&message);
+                    let partition = rdkafka::Message::partition(&message);
+                    tracing::error!(
+                        partition,
+                        offset,
+                        "a record came by the event queue; rereading from the last commit"
+                    );
+                    drop(message);
+                    self.rewind()?;
+                }
+                None => break,
+            }
+        }
+        let written = self.consumer.context().changes.lock().map(|mut changes| std::mem::take(&mut *changes));
+        let lost = self.consumer.assignment_lost();
+        let change = |(assigned, partitions)| match (assigned, lost) {
+            (true, _) => Change::Assigned(partitions),
+            (false, false) => Change::Revoked(partitions),
+            (false, true) => Change::Lost(partitions),
+        };
+        Ok(written.unwrap_or_default().into_iter().map(change).collect())
+    }
+
+    /// Takes newly assigned partitions, from their committed offsets.
+    pub fn accept(&mut self, partitions: &[i32]) -> KafkaResult<()> {
+        for &partition in partitions {
+            self.queue.forward(&self.topic, partition);
+        }
+        self.owned.extend(partitions.iter().filter(|partition| !self.owned.contains(partition)).collect::<Vec<_>>());
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&self.list(partitions)),
+            _ => self.consumer.assign(&self.list(partitions)),
+        }
+    }
+
+    /// Gives partitions up.
+    pub fn release(&mut self, partitions: &[i32]) -> KafkaResult<()> {
+        self.owned.retain(|owned| !partitions.contains(owned));
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
+            _ => self.consumer.unassign(),
+        }
+    }
+
+    /// Reads all partitions again from their committed offsets: after work was thrown away.
+    pub fn rewind(&mut self) -> KafkaResult<()> {
+        let owned = std::mem::take(&mut self.owned);
+        if owned.is_empty() {
+            return Ok(());
+        }
+        self.release(&owned)?;
+        self.accept(&owned)
+    }
+
+    /// The partitions this member owns.
+    pub fn partitions(&self) -> &[i32] {
+        &self.owned
+    }
+
+    /// The next batch; waits up to `wait` for its first record.
+    pub fn records<'a>(&'a self, buffer: &'a mut BatchBuffer, wait: Duration) -> Batch<'a> {
+        self.queue.fill(buffer, wait)
+    }
+
+    /// What a transaction needs to commit this member's offsets (KIP-447).
+    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// Commits the next offset to read of each partition.
+    pub fn commit(&self, next: &HashMap<i32, i64>, mode: CommitMode) -> KafkaResult<()> {
+        if next.is_empty() { Ok(()) } else { self.consumer.commit(&offsets(&self.topic, next)?, mode) }
+    }
+
+    /// Lag by librdkafka's last statistics (one second old at most, by default).
+    pub fn lag(&self) -> Vec<PartitionLag> {
+        let mut lag = self.consumer.context().lag.lock().map(|lag| lag.clone()).unwrap_or_default();
+        lag.retain(|lag| self.owned.contains(&lag.partition));
+        lag
+    }
+
+    /// Leaves the group at once, so that the others need not wait for the session to time out.
+    pub fn leave(self) {
+        self.consumer.context().leaving.store(true, Ordering::Release);
+        // Dropping the consumer closes it: partitions revoked, LeaveGroup sent.
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        list
+    }
+}
+
+/// `next` offsets as librdkafka takes them.
+pub fn offsets(topic: &str, next: &HashMap<i32, i64>) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(next.len());
+    for (&partition, &offset) in next {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    }
+    Ok(list)
+}

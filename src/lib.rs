@@ -1,0 +1,33 @@
+//! fraud-scorer: scores card transactions for fraud where they flow, in Kafka.
+//!
+//! ```text
+//!  fraud-producer ──► transactions ──► fraud-scorer (N processes × M scoring threads, one consumer group)
+//!                                        poll ► decode ► score ► decide ► encode ► commit
+//!                                        ├──► verdicts           one per transaction row
+//!                                        └──► transactions.dlq   what could not be scored, with the reason
+//! ```
+//!
+//! A map, in reading order:
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`cli`], [`commands`] | the command line and what each command does |
+//! | [`worker`] | start-up order, threads, how they end |
+//! | [`pipeline`] | the straight line from record to verdict, and the guarantees |
+//! | [`model`] | bundles: verified on load, scored by ONNX Runtime |
+//! | [`kafka`] | everything that talks to librdkafka |
+//! | [`telemetry`], [`http`] | metrics, readiness, and the edge that shows them |
+//! | [`shutdown`], [`signals`] | how things end |
+//!
+//! docs/ARCHITECTURE.md says where to change what.
+
+pub mod cli;
+pub mod commands;
+pub mod http;
+pub mod kafka;
+pub mod model;
+pub mod pipeline;
+pub mod shutdown;
+pub mod signals;
+pub mod telemetry;
+pub mod worker;

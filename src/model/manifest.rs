@@ -1,0 +1,204 @@
+//! `manifest.toml`: what a bundle promises. Raw TOML becomes a checked [`Manifest`] here and nowhere else.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::ModelError;
+use crate::pipeline::decide::Thresholds;
+use crate::pipeline::decode::Feature;
+
+/// Bundle names and versions stand in headers, metrics and JSON: keep them short.
+const MAX_NAME_BYTES: usize = 200;
+
+/// A checked manifest.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Name of the model, e.g. `fraud`.
+    pub name: String,
+    /// Version of the model, e.g. `3`.
+    pub version: String,
+    /// What the model does; only `classifier` so far.
+    pub kind: Kind,
+    /// File name of the ONNX model within the bundle.
+    pub model: String,
+    /// Lower-case hexadecimal SHA-256 of that file.
+    pub sha256: String,
+    /// Name of the input tensor, float32 `[rows, features]`.
+    pub input: String,
+    /// Features in the tensor's column order.
+    pub features: Vec<Feature>,
+    /// The output tensor.
+    pub output: Output,
+    /// Where review and decline begin.
+    pub thresholds: Thresholds,
+    /// Whatever training wrote down; shown, never interpreted.
+    pub training: toml::Table,
+}
+
+/// What a model does with a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Gives the probability of fraud.
+    Classifier,
+}
+
+/// The tensor that holds the probabilities.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Its name; float32 `[rows, classes]`, `[rows, 1]` or `[rows]`.
+    pub tensor: String,
+    /// Column of the positive class; absent for `[rows]`.
+    pub column: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct RawManifest {
+    name: String,
+    version: String,
+    #[serde(default = "classifier")]
+    kind: Kind,
+    model: String,
+    sha256: String,
+    input: RawInput,
+    output: Output,
+    thresholds: RawThresholds,
+    #[serde(default)]
+    training: toml::Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInput {
+    tensor: String,
+    features: Vec<RawFeature>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFeature {
+    name: String,
+    default: Option<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawThresholds {
+    review: f32,
+    decline: f32,
+}
+
+fn classifier() -> Kind {
+    Kind::Classifier
+}
+
+impl Manifest {
+    /// Reads and checks the manifest at `path`.
+    pub fn read(path: &Path) -> Result<Manifest, ModelError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ModelError::Unreadable { path: path.to_owned(), source })?;
+        Manifest::parse(&text).map_err(|reason| ModelError::Manifest { path: path.to_owned(), reason })
+    }
+
+    /// Checks a manifest's text; the error names the field.
+    pub fn parse(text: &str) -> Result<Manifest, String> {
+        let raw: RawManifest = toml::from_str(text).map_err(|error| error.to_string())?;
+        for (field, value) in [("name", &raw.name), ("version", &raw.version)] {
+            if value.is_empty() || value.len() > MAX_NAME_BYTES || value.chars().any(char::is_control) {
+                return Err(format!("{field} must be 1 to {MAX_NAME_BYTES} bytes without control characters"));
+            }
+        }
+        if raw.model.is_empty() || Path::new(&raw.model).components().count() != 1 || raw.model.starts_with("..") {
+            return Err(format!("model = {:?} must be a file name within the bundle", raw.model));
+        }
+        if raw.sha256.len() != 64 || !raw.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("sha256 must be 64 hexadecimal digits (as sha256sum prints them)".into());
+        }
+        if raw.input.features.is_empty() {
+            return Err("input.features is empty: list the columns of the input tensor in order".into());
+        }
+        let mut names = HashSet::new();
+        for feature in &raw.input.features {
+            if matches!(feature.name.as_str(), "" | "transaction_id" | "event_time") {
+                return Err(format!("input.features: {:?} cannot be a feature's name", feature.name));
+            }
+            if !names.insert(&feature.name) {
+                return Err(format!("input.features names {:?} twice", feature.name));
+            }
+            if feature.default.is_some_and(|default| !default.is_finite()) {
+                return Err(format!("input.features: the default of {:?} must be a finite number", feature.name));
+            }
+        }
+        let thresholds = Thresholds::new(raw.thresholds.review, raw.thresholds.decline)
+            .map_err(|reason| format!("thresholds: {reason}"))?;
+        let features =
+            raw.input.features.into_iter().map(|raw| Feature { name: raw.name, default: raw.default }).collect();
+        Ok(Manifest {
+            name: raw.name,
+            version: raw.version,
+            kind: raw.kind,
+            model: raw.model,
+            sha256: raw.sha256.to_ascii_lowercase(),
+            input: raw.input.tensor,
+            features,
+            output: raw.output,
+            thresholds,
+            training: raw.training,
+        })
+    }
+
+    /// `name@version`, as in headers and logs.
+    pub fn id(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(replace: &str, by: &str) -> String {
+        let text = format!(
+            "name = \"fraud\"\nversion = \"3\"\nmodel = \"model.onnx\"\nsha256 = \"{}\"\n\
+             [input]\ntensor = \"input\"\nfeatures = [{{ name = \"V1\" }}, {{ name = \"Amount\", default = 0.0 }}]\n\
+             [output]\ntensor = \"probabilities\"\ncolumn = 1\n[thresholds]\nreview = 0.35\ndecline = 0.9\n",
+            "a".repeat(64)
+        );
+        assert!(text.contains(replace), "{replace:?} is part of the manifest");
+        text.replacen(replace, by, 1)
+    }
+
+    #[test]
+    fn the_required_fields_are_enough() {
+        let manifest = Manifest::parse(&text("", "")).expect("valid");
+        assert_eq!(manifest.id(), "fraud@3");
+        assert_eq!(manifest.kind, Kind::Classifier);
+        assert_eq!(manifest.features[1], Feature { name: "Amount".into(), default: Some(0.0) });
+    }
+
+    #[test]
+    fn every_fault_names_its_field() {
+        for (replace, by, names) in [
+            ("name = \"fraud\"\n", "", "name"),
+            ("version = \"3\"\n", "", "version"),
+            ("\"fraud\"", "\"\"", "name"),
+            ("model.onnx", "../model.onnx", "model"),
+            ("aaaa", "zzzz", "sha256"),
+            ("{ name = \"V1\" }, ", "{ name = \"Amount\" }, ", "Amount"),
+            ("\"V1\"", "\"event_time\"", "event_time"),
+            ("default = 0.0", "default = nan", "Amount"),
+            ("default = 0.0", "defualt = 0.0", "defualt"),
+            ("review = 0.35", "review = 0.95", "thresholds"),
+            ("decline = 0.9", "decline = 1.5", "thresholds"),
+            ("review = 0.35\n", "", "review"),
+            ("[output]\ntensor = \"probabilities\"", "[output]", "tensor"),
+            ("sha256", "kind = \"ranking\"\nsha256", "kind"),
+        ] {
+            let error = Manifest::parse(&text(replace, by)).expect_err(by);
+            assert!(error.contains(names), "{by:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The model: a bundle on disk, verified, and one ONNX session per scoring thread.
+//!
+//! ```text
+//!  directory ──► manifest ──► Bundle (hash, signature, golden records checked) ──► Scorer per thread ──► scores
+//!                                  ▲
+//!                      runtime: finds and opens ONNX Runtime once per process
+//! ```
+//!
+//! A bundle is the contract between training and serving (docs/bring-your-own-model.md). Preprocessing lies inside its
+//! graph; what differs from what training recorded is refused at load, before the first transaction is read.
+
+pub mod bundle;
+pub mod manifest;
+pub mod runtime;
+pub mod scorer;
+
+use std::path::PathBuf;
+
+/// Why a bundle was refused. Every message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file of the bundle cannot be read.
+    #[error("cannot read {path}: {source}. A bundle is a directory with manifest.toml and the model it names")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// manifest.toml is not TOML or lacks a field.
+    #[error("{path}: {reason}")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong, naming the field.
+        reason: String,
+    },
+    /// The model file is not the one the manifest was written for.
+    #[error(
+        "{path} has sha256 {found}, manifest.toml says {expected}: the file was changed or only half copied; \
+         copy the bundle again, or set sha256 if the change was meant"
+    )]
+    WrongHash {
+        /// The model file.
+        path: PathBuf,
+        /// Hash of the file.
+        found: String,
+        /// Hash in the manifest.
+        expected: String,
+    },
+    /// ONNX Runtime is not there or is not the right one.
+    #[error(
+        "ONNX Runtime not found ({reason}): run `make onnxruntime`, or set ORT_DYLIB_PATH to a libonnxruntime.so \
+         of version 1.24 or later"
+    )]
+    Runtime {
+        /// Where it was looked for and what happened.
+        reason: String,
+    },
+    /// ONNX Runtime refused the graph, or the graph does not keep the manifest's contract.
+    #[error("{model}: {reason}")]
+    Graph {
+        /// name@version.
+        model: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The bundle scores a golden record unlike training did.
+    #[error("golden record {line} of {path}: {reason}")]
+    Golden {
+        /// golden.jsonl.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What differs.
+        reason: String,
+    },
+}

@@ -1,0 +1,65 @@
+//! Finds ONNX Runtime and opens it once per process.
+//!
+//! The library is not linked: a worker must start with a clear word where it is missing, and a user must be able to
+//! bring a build of their own. Looked for in `ORT_DYLIB_PATH`, beside the executable, then in `.runtime/onnxruntime`
+//! of the working directory and of the executable's ancestors (a checkout's own copy, `make onnxruntime`).
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+
+use super::ModelError;
+
+const LIBRARY: &str = "libonnxruntime.so";
+
+/// The process's ONNX Runtime; opened at the first call.
+pub fn environment() -> Result<&'static Environment, ModelError> {
+    static ENVIRONMENT: OnceLock<Result<Environment, String>> = OnceLock::new();
+    let outcome = ENVIRONMENT.get_or_init(|| {
+        let path = find_library()?;
+        let opened = ort::init_from(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        opened.with_name("fraud-scorer").build().map_err(|error| format!("{}: {error}", path.display()))
+    });
+    outcome.as_ref().map_err(|reason| ModelError::Runtime { reason: reason.clone() })
+}
+
+/// Where ONNX Runtime lies, or the list of places without it.
+pub fn find_library() -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(format!("ORT_DYLIB_PATH={} is no file", path.display())),
+        };
+    }
+    let executable = std::env::current_exe().ok();
+    let candidates = candidates(executable.as_deref(), std::env::current_dir().ok().as_deref());
+    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        let places: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
+        format!("looked for {}", places.join(", "))
+    })
+}
+
+fn candidates(executable: Option<&Path>, working_directory: Option<&Path>) -> Vec<PathBuf> {
+    let beside = executable.and_then(Path::parent);
+    let checkout = |folder: &Path| folder.join(".runtime/onnxruntime").join(LIBRARY);
+    let mut places: Vec<PathBuf> = beside.map(|folder| folder.join(LIBRARY)).into_iter().collect();
+    places.extend(working_directory.map(checkout));
+    // target/release/fraud-scorer and target/debug/deps/test-… lie two and three levels below the checkout.
+    places.extend(beside.into_iter().flat_map(Path::ancestors).skip(2).take(2).map(checkout));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_beside_the_executable_comes_first() {
+        let places = candidates(Some(Path::new("/a/target/release/fraud-scorer")), Some(Path::new("/b")));
+        assert_eq!(places[0], Path::new("/a/target/release/libonnxruntime.so"));
+        assert_eq!(places[1], Path::new("/b/.runtime/onnxruntime/libonnxruntime.so"));
+        assert_eq!(places[2], Path::new("/a/.runtime/onnxruntime/libonnxruntime.so"));
+    }
+}

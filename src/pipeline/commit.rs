@@ -1,0 +1,415 @@
+//! Commit: the two guarantees. Offsets advance only on confirmed output.
+//!
+//! ```text
+//!  exactly once    begin ─ send… ─ send… ─ [interval over] ─ offsets into the transaction ─ commit
+//!  at least once   send… ─ delivery reports ─ batch complete ─ [interval over] ─ commit offsets
+//! ```
+//!
+//! What cannot be completed ends as an [`Interruption`]: the work since the last commit is thrown away
+//! ([`Committer::abandon`]) and read again. There is one such path for every failure, fencing and time-outs included:
+//! a new producer under the same transactional id, which makes the broker abort what the old one left open.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::CommitMode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::kafka::client::BrokerHealth;
+use crate::kafka::outbox::{Outbox, Outgoing, Sent, TICKETS};
+use crate::kafka::subscription::{Subscription, offsets};
+use crate::shutdown::Shutdown;
+use crate::telemetry::readiness::Readiness;
+
+/// One attempt of a call to the broker; between attempts shutdown is looked at.
+const ATTEMPT: Duration = Duration::from_millis(500);
+
+/// Output that stands still for this long makes the worker not ready.
+const STALL: Duration = Duration::from_secs(3);
+
+/// What a subscriber may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Guarantee {
+    /// Verdicts, dead letters and offsets in one transaction: each row's verdict exactly once for `read_committed`.
+    ExactlyOnce,
+    /// Offsets after delivery reports: lowest latency, verdicts may be repeated after a crash.
+    AtLeastOnce,
+}
+
+/// Why a turn of the scoring loop ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Interruption {
+    /// Throw away the work since the last commit and read it again.
+    #[error("{0}")]
+    Redo(String),
+    /// The process cannot go on.
+    #[error("{0}")]
+    Fatal(String),
+    /// Shutdown will not wait any longer.
+    #[error("stopped before the work was committed; it is read again at the next start")]
+    OutOfPatience,
+}
+
+/// What a committer needs to know.
+#[derive(Clone)]
+pub struct CommitSettings {
+    /// Name for readiness and logs.
+    pub name: String,
+    /// The guarantee.
+    pub guarantee: Guarantee,
+    /// Producer properties, made for the guarantee.
+    pub producer: ClientConfig,
+    /// Input topic.
+    pub input_topic: String,
+    /// Longest time between commits while there is work.
+    pub interval: Duration,
+    /// How long a shutdown may wait for the last commit.
+    pub drain_timeout: Duration,
+}
+
+/// A batch whose messages were sent, at least once.
+struct SentBatch {
+    ticket: usize,
+    next: HashMap<i32, i64>,
+}
+
+/// One thread's commits.
+pub struct Committer {
+    settings: CommitSettings,
+    outbox: Outbox,
+    health: Arc<BrokerHealth>,
+    shutdown: Shutdown,
+    readiness: Readiness,
+    /// Next offsets to read of what may be committed now.
+    ready: HashMap<i32, i64>,
+    /// Since when there is something to commit.
+    since: Option<Instant>,
+    in_transaction: bool,
+    sent: VecDeque<SentBatch>,
+    ticket: usize,
+    refused_size: usize,
+    drain_began: Option<Instant>,
+    stalled: bool,
+}
+
+impl Committer {
+    /// Opens the producer; exactly once, waits until the broker has settled this transactional id.
+    pub fn open(
+        settings: CommitSettings,
+        health: Arc<BrokerHealth>,
+        shutdown: Shutdown,
+        readiness: Readiness,
+    ) -> Result<Committer, Interruption> {
+        let outbox = open_outbox(&settings, &health)?;
+        let mut committer = Committer {
+            settings,
+            outbox,
+            health,
+            shutdown,
+            readiness,
+            ready: HashMap::new(),
+            since: None,
+            in_transaction: false,
+            sent: VecDeque::new(),
+            ticket: 0,
+            refused_size: usize::MAX,
+            drain_began: None,
+            stalled: false,
+        };
+        committer.initialise()?;
+        Ok(committer)
+    }
+
+    fn initialise(&mut self) -> Result<(), Interruption> {
+        if self.settings.guarantee == Guarantee::AtLeastOnce {
+            return Ok(());
+        }
+        self.patiently("the transaction coordinator does not answer", |committer| {
+            committer.outbox.init_transactions(ATTEMPT * 4)
+        })
+    }
+
+    /// Dead letters with a value of this size or more must leave it out: the topic refused one.
+    pub fn refused_size(&self) -> usize {
+        self.refused_size
+    }
+
+    /// Begins a batch; its messages carry the ticket.
+    pub fn begin_batch(&mut self) -> Result<usize, Interruption> {
+        if self.settings.guarantee == Guarantee::ExactlyOnce && !self.in_transaction {
+            self.outbox
+                .begin_transaction()
+                .map_err(|error| Interruption::Redo(format!("beginning a transaction: {error}")))?;
+            self.in_transaction = true;
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.ticket = self.ticket.wrapping_add(1);
+        Ok(self.ticket)
+    }
+
+    /// Queues one message, waiting while the queue is full: this is where the worker stops consuming when verdicts
+    /// cannot be delivered.
+    pub fn send(&mut self, mut message: Outgoing<'_>, ticket: usize) -> Result<(), Interruption> {
+        let mut waiting: Option<Instant> = None;
+        loop {
+            let Outgoing { topic, partition, key, value, .. } = message;
+            match self.outbox.send(message, ticket) {
+                Sent::Queued => {
+                    if waiting.is_some() {
+                        self.flows_again();
+                    }
+                    return Ok(());
+                }
+                Sent::Full(headers) => {
+                    let began = *waiting.get_or_insert_with(Instant::now);
+                    self.outbox.serve(Duration::from_millis(20));
+                    self.check_delivery()?;
+                    self.check_patience(began, "verdicts cannot be delivered")?;
+                    message = Outgoing { topic, partition, key, value, headers };
+                }
+                Sent::Refused(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
+                    self.refused_size = self.refused_size.min(value.map_or(0, <[u8]>::len));
+                    return Err(Interruption::Redo(format!("a message for {topic} is too large for this client")));
+                }
+                Sent::Refused(error) => return Err(self.severity(&error, "sending")),
+            }
+        }
+    }
+
+    /// Ends a batch: `next` are the next offsets to read once its messages are delivered.
+    pub fn finish_batch(&mut self, ticket: usize, next: &HashMap<i32, i64>) -> Result<(), Interruption> {
+        self.outbox.serve(Duration::ZERO);
+        match self.settings.guarantee {
+            Guarantee::ExactlyOnce => merge(&mut self.ready, next),
+            Guarantee::AtLeastOnce => {
+                self.sent.push_back(SentBatch { ticket, next: next.clone() });
+                // Tickets are reused after a turn of the ring: never have more batches out.
+                let began = Instant::now();
+                while self.sent.len() >= TICKETS - 1 {
+                    self.outbox.serve(Duration::from_millis(20));
+                    self.collect_delivered();
+                    self.check_delivery()?;
+                    self.check_patience(began, "verdicts cannot be delivered")?;
+                }
+            }
+        }
+        self.check_delivery()
+    }
+
+    /// How long until something is to be committed.
+    pub fn due_in(&self) -> Option<Duration> {
+        self.since.map(|since| self.settings.interval.saturating_sub(since.elapsed()))
+    }
+
+    /// Commits when the interval is over; tells whether it did.
+    pub fn commit_if_due(&mut self, subscription: &Subscription) -> Result<bool, Interruption> {
+        if self.settings.guarantee == Guarantee::AtLeastOnce && !self.sent.is_empty() {
+            self.outbox.serve(Duration::ZERO);
+            self.check_delivery()?;
+            self.collect_delivered();
+        }
+        if self.due_in().is_none_or(|left| !left.is_zero()) {
+            return Ok(false);
+        }
+        match self.settings.guarantee {
+            Guarantee::ExactlyOnce => self.commit_transaction(subscription)?,
+            Guarantee::AtLeastOnce => {
+                subscription
+                    .commit(&self.ready, CommitMode::Async)
+                    .map_err(|error| self.severity(&error, "committing"))?;
+                self.ready.clear();
+                self.since = if self.sent.is_empty() { None } else { Some(Instant::now()) };
+            }
+        }
+        Ok(true)
+    }
+
+    /// Commits everything, now: before partitions are given up and at the end.
+    pub fn commit_all(&mut self, subscription: &Subscription) -> Result<(), Interruption> {
+        if self.since.is_none() {
+            return Ok(());
+        }
+        match self.settings.guarantee {
+            Guarantee::ExactlyOnce => self.commit_transaction(subscription),
+            Guarantee::AtLeastOnce => {
+                let began = Instant::now();
+                loop {
+                    self.check_delivery()?;
+                    self.collect_delivered();
+                    if self.sent.is_empty() {
+                        break;
+                    }
+                    self.outbox.serve(Duration::from_millis(20));
+                    self.check_patience(began, "verdicts cannot be delivered")?;
+                }
+                self.flows_again();
+                let next = std::mem::take(&mut self.ready);
+                self.since = None;
+                self.patiently("offsets cannot be committed", |_| subscription.commit(&next, CommitMode::Sync))
+            }
+        }
+    }
+
+    fn commit_transaction(&mut self, subscription: &Subscription) -> Result<(), Interruption> {
+        if self.in_transaction {
+            let group = subscription
+                .group_metadata()
+                .ok_or_else(|| Interruption::Redo("no longer a member of the group".into()))?;
+            let list = offsets(&self.settings.input_topic, &self.ready)
+                .map_err(|error| Interruption::Redo(format!("offsets: {error}")))?;
+            self.patiently("offsets cannot be committed", |committer| {
+                committer.outbox.send_offsets(&list, &group, ATTEMPT)
+            })?;
+            self.patiently("the transaction cannot be committed", |committer| {
+                committer.outbox.commit_transaction(ATTEMPT)
+            })?;
+        }
+        self.in_transaction = false;
+        self.ready.clear();
+        self.since = None;
+        Ok(())
+    }
+
+    /// Throws away everything since the last commit and starts over with a new producer.
+    pub fn abandon(&mut self) -> Result<(), Interruption> {
+        if self.in_transaction {
+            // Polite, so that subscribers need not wait for the time-out; the new producer's start does it as well.
+            if let Err(error) = self.outbox.abort_transaction(ATTEMPT) {
+                tracing::debug!(%error, "aborting the transaction");
+            }
+        }
+        self.refused_size = self.refused_size.min(self.outbox.refused_size());
+        self.in_transaction = false;
+        self.ready.clear();
+        self.sent.clear();
+        self.since = None;
+        self.outbox = open_outbox(&self.settings, &self.health)?;
+        self.initialise()
+    }
+
+    fn collect_delivered(&mut self) {
+        while let Some(batch) = self.sent.front() {
+            if self.outbox.undelivered(batch.ticket) > 0 {
+                return;
+            }
+            merge(&mut self.ready, &batch.next);
+            self.sent.pop_front();
+        }
+    }
+
+    /// A message that failed for good: the work it belongs to must be done again.
+    fn check_delivery(&mut self) -> Result<(), Interruption> {
+        match self.outbox.failure() {
+            None => Ok(()),
+            Some(error) => Err(self.severity(&error, "delivering")),
+        }
+    }
+
+    /// Calls until it succeeds, fails for good or shutdown runs out of patience.
+    fn patiently(
+        &mut self,
+        stall: &str,
+        mut call: impl FnMut(&mut Committer) -> Result<(), KafkaError>,
+    ) -> Result<(), Interruption> {
+        let began = Instant::now();
+        loop {
+            match call(self) {
+                Ok(()) => {
+                    self.flows_again();
+                    return Ok(());
+                }
+                Err(error) if is_transient(&error) => {
+                    self.check_patience(began, stall)?;
+                    // A call that fails at once must not spin.
+                    self.outbox.serve(Duration::from_millis(20));
+                }
+                Err(error) => return Err(self.severity(&error, stall)),
+            }
+        }
+    }
+
+    fn severity(&self, error: &KafkaError, doing: &str) -> Interruption {
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ) => Interruption::Fatal(format!("{doing}: {error}. Grant this user the rights (docs/OPERATIONS.md)")),
+            _ => Interruption::Redo(format!("{doing}: {error}")),
+        }
+    }
+
+    /// Not ready while stalled; out of patience when a drain took too long.
+    fn check_patience(&mut self, began: Instant, stall: &str) -> Result<(), Interruption> {
+        if self.shutdown.is_aborted() {
+            return Err(Interruption::OutOfPatience);
+        }
+        if self.shutdown.is_requested() {
+            let drain_began = *self.drain_began.get_or_insert_with(Instant::now);
+            if drain_began.elapsed() > self.settings.drain_timeout {
+                return Err(Interruption::OutOfPatience);
+            }
+        }
+        if !self.stalled && began.elapsed() > STALL {
+            self.stalled = true;
+            let reason = self.health.last_error();
+            tracing::warn!(thread = self.settings.name, reason, "{stall}; consumption has stopped until they can");
+            self.readiness.hold(&self.settings.name, format!("{stall}: {reason}"));
+        }
+        Ok(())
+    }
+
+    fn flows_again(&mut self) {
+        if std::mem::take(&mut self.stalled) {
+            tracing::info!(thread = self.settings.name, "output flows again");
+            self.readiness.clear(&self.settings.name);
+        }
+    }
+}
+
+fn open_outbox(settings: &CommitSettings, health: &Arc<BrokerHealth>) -> Result<Outbox, Interruption> {
+    Outbox::open(&settings.producer, health.clone())
+        .map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
+}
+
+/// Adds `next` to `into`, the later offset winning.
+fn merge(into: &mut HashMap<i32, i64>, next: &HashMap<i32, i64>) {
+    for (&partition, &offset) in next {
+        let slot = into.entry(partition).or_insert(offset);
+        *slot = offset.max(*slot);
+    }
+}
+
+/// The same call may succeed later.
+fn is_transient(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => !error.is_fatal() && !error.txn_requires_abort() && error.is_retriable(),
+        KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut) => true,
+        KafkaError::ConsumerCommit(code) => matches!(
+            code,
+            RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::WaitingForCoordinator
+        ),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_only_advance() {
+        let mut ready = HashMap::from([(0, 10), (1, 5)]);
+        merge(&mut ready, &HashMap::from([(0, 8), (1, 6), (2, 1)]));
+        assert_eq!(ready, HashMap::from([(0, 10), (1, 6), (2, 1)]));
+    }
+}

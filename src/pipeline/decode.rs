@@ -1,0 +1,484 @@
+//! Decode: one record's bytes become feature rows, or a [`Rejection`] that names the field.
+//!
+//! ```text
+//!  payload ──► object form ─┐
+//!          └─► split form  ─┴─► Rows { features: row-major f32, one RowMeta per row }
+//! ```
+//!
+//! A message is decoded whole or rejected whole: on a rejection the rows it had already added are taken back.
+//! Nothing here allocates for a good record; ids stay byte ranges of the payload until the verdict is written.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use fraud_wire::dead_letter::{ErrorClass, Rejection};
+
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use fields::{event_time, transaction_id};
+
+use super::json::{Kind, MAX_DEPTH, RawString, Reader, SyntaxError};
+
+/// A feature as the bundle's manifest lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// Its key in the transaction.
+    pub name: String,
+    /// Used where the transaction lacks it or has null; `None`: required.
+    pub default: Option<f32>,
+}
+
+/// Where a row's transaction id comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactionId {
+    /// The transaction had none: `topic-partition-offset-row` takes its place.
+    Absent,
+    /// Bytes of the payload, valid as the inside of a JSON string.
+    Payload(Range<u32>),
+}
+
+/// Where a row's event time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventTime {
+    /// The transaction had none: the record's Kafka timestamp takes its place.
+    Absent,
+    /// Epoch milliseconds.
+    Milliseconds(i64),
+}
+
+/// What a verdict needs of a row beside its score.
+#[derive(Clone, Debug)]
+pub struct RowMeta {
+    /// Index of the record in the batch.
+    pub record: u32,
+    /// Row within the message.
+    pub row: u32,
+    /// The transaction's id.
+    pub transaction_id: TransactionId,
+    /// The transaction's time.
+    pub event_time: EventTime,
+}
+
+/// Decoded rows of a batch, in input order; reused from batch to batch.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Row-major, `width` features a row.
+    pub features: Vec<f32>,
+    /// One per row.
+    pub meta: Vec<RowMeta>,
+}
+
+impl Rows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.meta.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.meta.is_empty()
+    }
+
+    /// Forgets the rows, keeps the memory.
+    pub fn clear(&mut self) {
+        self.features.clear();
+        self.meta.clear();
+    }
+}
+
+/// What a split message's column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Feature(usize),
+    TransactionId,
+    EventTime,
+    Ignored,
+}
+
+/// Turns payloads into rows of one bundle's features.
+#[derive(Debug)]
+pub struct Decoder {
+    features: Vec<Feature>,
+    index: HashMap<String, usize>,
+    max_bytes: usize,
+    /// `seen[i] == stamp`: feature `i` was read in this row (or column list).
+    seen: Vec<u64>,
+    stamp: u64,
+    columns: Vec<Column>,
+}
+
+impl Decoder {
+    /// A decoder of `features`, in the model's column order; payloads over `max_bytes` are rejected unread.
+    pub fn new(features: &[Feature], max_bytes: usize) -> Self {
+        let index = features.iter().enumerate().map(|(i, feature)| (feature.name.clone(), i)).collect();
+        Decoder {
+            features: features.to_vec(),
+            index,
+            max_bytes,
+            seen: vec![0; features.len()],
+            stamp: 0,
+            columns: Vec::new(),
+        }
+    }
+
+    /// Number of features a row has.
+    pub fn width(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Appends the rows of one record (the `record`-th of its batch) to `rows`; returns how many. `None` is a
+    /// tombstone.
+    pub fn decode(&mut self, payload: Option<&[u8]>, record: u32, rows: &mut Rows) -> Result<usize, Rejection> {
+        let (features, meta) = (rows.features.len(), rows.meta.len());
+        let outcome = self.decode_message(payload, record, rows);
+        if outcome.is_err() {
+            rows.features.truncate(features);
+            rows.meta.truncate(meta);
+        }
+        outcome.map(|()| rows.meta.len() - meta)
+    }
+
+    fn decode_message(&mut self, payload: Option<&[u8]>, record: u32, rows: &mut Rows) -> Result<(), Rejection> {
+        let Some(bytes) = payload else {
+            return reject(ErrorClass::MalformedJson, "the record has no value (a tombstone)");
+        };
+        if bytes.len() > self.max_bytes {
+            let message = format!("the value has {} bytes, the limit is {}", bytes.len(), self.max_bytes);
+            return reject(ErrorClass::TooLarge, message);
+        }
+        let mut reader = Reader::new(bytes);
+        match reader.kind() {
+            Kind::Object => self.message(reader, record, rows),
+            Kind::Nothing if reader.rest().is_empty() => reject(ErrorClass::MalformedJson, "the value is empty"),
+            kind => {
+                syntax(&mut reader, |reader| reader.skip(0).and_then(|()| reader.end()))?;
+                reject(ErrorClass::UnknownSchema, format!("expected a JSON object, found {}", kind.describe()))
+            }
+        }
+    }
+
+    /// The outermost object. Whether it is the object form or the split form shows by its keys.
+    fn message(&mut self, mut reader: Reader<'_>, record: u32, rows: &mut Rows) -> Result<(), Rejection> {
+        let mut message = Message::default();
+        let row_start = rows.features.len();
+        self.stamp += 2;
+        rows.features.extend(self.features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)));
+        self.members(&mut reader, 0, &mut message, &mut rows.features[row_start..])?;
+        syntax(&mut reader, |reader| reader.end())?;
+
+        if let Some((columns, data)) = message.split()? {
+            rows.features.truncate(row_start);
+            return self.split(columns, data, &message, record, rows);
+        }
+        if let Some(missing) = self.missing_feature() {
+            return reject(ErrorClass::MissingFeature, format!("{missing} is missing or null and has no default"));
+        }
+        let Message { transaction_id, event_time, .. } = message;
+        rows.meta.push(RowMeta { record, row: 0, transaction_id, event_time });
+        Ok(())
+    }
+
+    /// The members of the outermost object, or (at depth 1) of its `dataframe_split`.
+    fn members<'a>(
+        &mut self,
+        reader: &mut Reader<'a>,
+        depth: u32,
+        message: &mut Message<'a>,
+        row: &mut [f32],
+    ) -> Result<(), Rejection> {
+        reader.eat(b'{');
+        let mut first = true;
+        // Keys usually come in the model's own order: look at the expected one before searching.
+        let mut expected = 0;
+        while let Some(key) = syntax(reader, |reader| reader.key(first))? {
+            first = false;
+            let name = text_of(key)?;
+            let feature = match self.features.get(expected) {
+                Some(feature) if feature.name == name => Some(expected),
+                _ => self.index.get(name.as_ref()).copied(),
+            };
+            match (feature, name.as_ref()) {
+                (Some(feature), _) => {
+                    self.see(feature, &name)?;
+                    if let Some(value) = self.number(reader, feature)? {
+                        row[feature] = value;
+                    } else {
+                        self.seen[feature] = self.stamp + NULL;
+                    }
+                    expected = feature + 1;
+                }
+                (None, "transaction_id") => {
+                    once(message.id_seen, "transaction_id")?;
+                    message.id_seen = true;
+                    message.transaction_id = transaction_id(reader)?;
+                }
+                (None, "event_time") => {
+                    once(message.time_seen, "event_time")?;
+                    message.time_seen = true;
+                    message.event_time = event_time(reader)?;
+                }
+                (None, "columns") => {
+                    once(message.columns.is_some(), "columns")?;
+                    message.columns = Some(reader.clone());
+                    syntax(reader, |reader| reader.skip(depth + 1))?;
+                }
+                (None, "data") => {
+                    once(message.data.is_some(), "data")?;
+                    message.data = Some(reader.clone());
+                    syntax(reader, |reader| reader.skip(depth + 1))?;
+                }
+                (None, "dataframe_split") if depth == 0 => {
+                    once(message.wrapped, "dataframe_split")?;
+                    message.wrapped = true;
+                    if reader.kind() == Kind::Object {
+                        self.members(reader, 1, message, row)?;
+                    } else {
+                        syntax(reader, |reader| reader.skip(depth + 1))?;
+                    }
+                }
+                _ => syntax(reader, |reader| reader.skip(depth + 1))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a split message.
+    fn split(
+        &mut self,
+        columns: Reader<'_>,
+        mut data: Reader<'_>,
+        message: &Message<'_>,
+        record: u32,
+        rows: &mut Rows,
+    ) -> Result<(), Rejection> {
+        self.columns(columns)?;
+        if data.kind() != Kind::Array {
+            return reject(
+                ErrorClass::WrongShape,
+                format!("data must be an array of rows, not {}", data.kind().describe()),
+            );
+        }
+        data.eat(b'[');
+        let mut number = 0;
+        while syntax(&mut data, |data| data.element(number == 0))? {
+            if data.kind() != Kind::Array {
+                let found = data.kind().describe();
+                return reject(ErrorClass::WrongShape, format!("data[{number}] must be an array, not {found}"));
+            }
+            self.split_row(&mut data, message, record, number, rows)?;
+            number += 1;
+        }
+        if number == 0 { reject(ErrorClass::WrongShape, "data has no rows") } else { Ok(()) }
+    }
+
+    fn split_row(
+        &mut self,
+        data: &mut Reader<'_>,
+        message: &Message<'_>,
+        record: u32,
+        number: u32,
+        rows: &mut Rows,
+    ) -> Result<(), Rejection> {
+        let row_start = rows.features.len();
+        rows.features.extend(self.features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)));
+        let mut meta = RowMeta {
+            record,
+            row: number,
+            transaction_id: message.transaction_id.clone(),
+            event_time: message.event_time,
+        };
+        data.eat(b'[');
+        let mut width = 0;
+        while syntax(data, |data| data.element(width == 0))? {
+            match self.columns.get(width) {
+                Some(&Column::Feature(feature)) => match self.number(data, feature)? {
+                    Some(value) => rows.features[row_start + feature] = value,
+                    None if self.features[feature].default.is_some() => {}
+                    None => {
+                        let message =
+                            format!("{} is null in data[{number}] and has no default", self.features[feature].name);
+                        return reject(ErrorClass::MissingFeature, message);
+                    }
+                },
+                Some(Column::TransactionId) => meta.transaction_id = transaction_id(data)?,
+                Some(Column::EventTime) => meta.event_time = event_time(data)?,
+                Some(Column::Ignored) | None => syntax(data, |data| data.skip(3))?,
+            }
+            width += 1;
+        }
+        if width != self.columns.len() {
+            let columns = self.columns.len();
+            return reject(ErrorClass::WrongShape, format!("data[{number}] has {width} values, columns has {columns}"));
+        }
+        rows.meta.push(meta);
+        Ok(())
+    }
+
+    /// Learns what each column of a split message holds.
+    fn columns(&mut self, mut reader: Reader<'_>) -> Result<(), Rejection> {
+        self.stamp += 2;
+        self.columns.clear();
+        if reader.kind() != Kind::Array {
+            let found = reader.kind().describe();
+            return reject(ErrorClass::WrongShape, format!("columns must be an array of names, not {found}"));
+        }
+        reader.eat(b'[');
+        while syntax(&mut reader, |reader| reader.element(self.columns.is_empty()))? {
+            if reader.kind() != Kind::String {
+                let (number, found) = (self.columns.len(), reader.kind().describe());
+                return reject(ErrorClass::WrongShape, format!("columns[{number}] must be a name, not {found}"));
+            }
+            let name = text_of(syntax(&mut reader, |reader| reader.string())?)?;
+            let column = match self.index.get(name.as_ref()) {
+                Some(&feature) => {
+                    if self.seen[feature] == self.stamp {
+                        return reject(ErrorClass::WrongShape, format!("columns names {name} twice"));
+                    }
+                    self.seen[feature] = self.stamp;
+                    Column::Feature(feature)
+                }
+                None if name == "transaction_id" => Column::TransactionId,
+                None if name == "event_time" => Column::EventTime,
+                None => Column::Ignored,
+            };
+            self.columns.push(column);
+        }
+        match self.missing_feature() {
+            Some(missing) => {
+                reject(ErrorClass::MissingFeature, format!("columns lacks {missing}, which has no default"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn see(&mut self, feature: usize, name: &str) -> Result<(), Rejection> {
+        once(self.seen[feature] == self.stamp || self.seen[feature] == self.stamp + NULL, name)?;
+        self.seen[feature] = self.stamp;
+        Ok(())
+    }
+
+    /// The first required feature that was not read in this row or column list.
+    fn missing_feature(&self) -> Option<&str> {
+        let missing = |(feature, seen): &(&Feature, &u64)| feature.default.is_none() && **seen != self.stamp;
+        self.features.iter().zip(&self.seen).find(missing).map(|(feature, _)| feature.name.as_str())
+    }
+
+    /// A feature's value; `None` for null.
+    fn number(&self, reader: &mut Reader<'_>, feature: usize) -> Result<Option<f32>, Rejection> {
+        let name = || &self.features[feature].name;
+        match reader.kind() {
+            Kind::Number => {
+                let value = match reader.float() {
+                    Ok(value) => value,
+                    Err(error) => return self.bad_number(reader, error, feature),
+                };
+                if value.is_finite() {
+                    return Ok(Some(value));
+                }
+                reject(ErrorClass::NotANumber, format!("{} is out of a 32-bit float's range", name()))
+            }
+            Kind::Null => {
+                if let Err(error) = reader.null() {
+                    return self.bad_number(reader, error, feature);
+                }
+                Ok(None)
+            }
+            Kind::Nothing => {
+                self.bad_number(reader, SyntaxError { at: reader.position(), what: "expected a number" }, feature)
+            }
+            kind => {
+                syntax(reader, |reader| reader.skip(2))?;
+                reject(ErrorClass::NotANumber, format!("{} must be a number, not {}", name(), kind.describe()))
+            }
+        }
+    }
+
+    /// NaN and the infinities are no JSON, but writers (Python's json, for one) do write them: name the field.
+    #[cold]
+    fn bad_number(&self, reader: &Reader<'_>, error: SyntaxError, feature: usize) -> Result<Option<f32>, Rejection> {
+        let name = &self.features[feature].name;
+        // The reader may have stepped over a leading '-' before it found no digit.
+        let from = reader.position()
+            - usize::from(reader.position() > 0 && reader.at(reader.position() - 1).rest()[0] == b'-');
+        for literal in ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "-nan", "-NaN"] {
+            if reader.at(from).rest().starts_with(literal.as_bytes()) {
+                return reject(ErrorClass::NotANumber, format!("{name} is {literal}, which is no JSON number"));
+            }
+        }
+        reject(ErrorClass::MalformedJson, format!("{name}: {} at byte {}", error.what, error.at))
+    }
+}
+
+/// Added to the row's stamp where a feature was null: seen, but not there. Stamps step by two.
+const NULL: u64 = 1;
+
+/// What the outermost object said.
+struct Message<'a> {
+    transaction_id: TransactionId,
+    event_time: EventTime,
+    id_seen: bool,
+    time_seen: bool,
+    wrapped: bool,
+    columns: Option<Reader<'a>>,
+    data: Option<Reader<'a>>,
+}
+
+impl Default for Message<'_> {
+    fn default() -> Self {
+        Message {
+            transaction_id: TransactionId::Absent,
+            event_time: EventTime::Absent,
+            id_seen: false,
+            time_seen: false,
+            wrapped: false,
+            columns: None,
+            data: None,
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// The two parts of the split form; `None`: it is the object form.
+    fn split(&self) -> Result<Option<(Reader<'a>, Reader<'a>)>, Rejection> {
+        match (&self.columns, &self.data) {
+            (Some(columns), Some(data)) => Ok(Some((columns.clone(), data.clone()))),
+            _ if self.wrapped => reject(ErrorClass::UnknownSchema, "dataframe_split must hold columns and data"),
+            // An object may have a field of its own named "columns" or "data": only both make the split form.
+            _ => Ok(None),
+        }
+    }
+}
+
+fn text_of(key: RawString<'_>) -> Result<std::borrow::Cow<'_, str>, Rejection> {
+    if key.escaped {
+        key.unescape().ok_or_else(|| Rejection::new(ErrorClass::MalformedJson, "text holds half a surrogate pair"))
+    } else {
+        Ok(key.raw.into())
+    }
+}
+
+fn once(seen: bool, name: &str) -> Result<(), Rejection> {
+    if seen { reject(ErrorClass::MalformedJson, format!("the key {name} appears twice")) } else { Ok(()) }
+}
+
+fn reject<T>(class: ErrorClass, message: impl Into<String>) -> Result<T, Rejection> {
+    Err(Rejection::new(class, message))
+}
+
+#[inline]
+fn syntax<'a, T>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, SyntaxError>,
+) -> Result<T, Rejection> {
+    read(reader).map_err(malformed)
+}
+
+#[cold]
+fn malformed(error: SyntaxError) -> Rejection {
+    Rejection::new(ErrorClass::MalformedJson, format!("{} at byte {}", error.what, error.at))
+}
+
+// The depth a feature's, id's or time's value is skipped at: object (1) or data, row (2) are open around it.
+const _: () = assert!(MAX_DEPTH > 3);

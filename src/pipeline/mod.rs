@@ -1,0 +1,30 @@
+//! The pipeline: what one scoring thread does, in a straight line.
+//!
+//! ```text
+//!  Batch<'_> ─► decode ─► Rows ─► score ─► f32… ─► decide ─► encode ─► bytes ─► commit ─► broker
+//!   (kafka)      (+ json)          (model)                                        │
+//!      ▲                └─ Rejection ──────────────────────► dead letter ─────────┤
+//!      └───────────────────────── rewind on Interruption::Redo ◄──────────────────┘
+//! ```
+//!
+//! | module | takes | gives |
+//! |---|---|---|
+//! | [`decode`] ([`json`]) | a record's bytes | [`decode::Rows`] or a `Rejection` |
+//! | [`engine`] | a batch of payloads | an outcome each; owns the reused buffers, knows no Kafka |
+//! | [`decide`] | a score | a `Decision` (pure) |
+//! | [`encode`] | a scored row | a verdict's bytes |
+//! | [`produce`] | records and outcomes | messages in input order |
+//! | [`commit`] | queued messages and offsets | the guarantee |
+//! | [`thread`] | membership, batches, shutdown | the loop that drives the others |
+//!
+//! A thread owns everything it touches: no channel, no lock and no shared buffer between stages. A bad record is a
+//! value (it becomes a dead letter); an [`commit::Interruption`] concerns the whole batch.
+
+pub mod commit;
+pub mod decide;
+pub mod decode;
+pub mod encode;
+pub mod engine;
+pub mod json;
+pub mod produce;
+pub mod thread;

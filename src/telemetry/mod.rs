@@ -1,0 +1,4 @@
+//! What the worker tells about itself: metrics, readiness. Written by the pipeline, read by the HTTP edge.
+
+pub mod metrics;
+pub mod readiness;

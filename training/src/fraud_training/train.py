@@ -1,0 +1,326 @@
+"""One training run, from data to two bundles: the order of the stages can be read here.
+
+load ─► split ─► choose parameters (validation) ─► thresholds (validation)
+     ─► judge on the test window ─► refit on all rows ─► profile ─► bundle ─► MLflow
+"""
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_training import __version__, paths, tracking
+from fraud_training.card import Facts, Judged, model_card
+from fraud_training.dataset import KAGGLE, Dataset, draw_synthetic, load_csv
+from fraud_training.errors import UserError
+from fraud_training.evaluate import (
+    Estimate,
+    Scored,
+    Thresholds,
+    bootstrap,
+    calibration_bins,
+    choose_thresholds,
+    metrics,
+    plot_all,
+)
+from fraud_training.export import Contents, run_onnx, to_graph, write_bundle
+from fraud_training.fidelity import (
+    DRAWS,
+    Figures,
+    ProfileCheck,
+    cross_fitted_scores,
+    scored_draws,
+)
+from fraud_training.models import (
+    BASELINES,
+    RIVAL_MARGIN,
+    RIVALS,
+    Candidate,
+    Fitted,
+    fit,
+    xgboost_candidates,
+)
+from fraud_training.profile import Profile, compact, fit_profile, group_rows, reference
+from fraud_training.split import Split, Window, temporal_split
+
+SELECTION_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    data: Path | None
+    """None: the sample if it is there, else synthetic rows."""
+    output: Path | None
+    seed: int
+    experiment: str
+    trials: int
+    version: str
+    resamples: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate on the validation windows: its scores there by the run's own seed."""
+
+    candidate: Candidate
+    validation: Scored
+    average_precision: float
+    """The mean over the seeds tried."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one model."""
+
+    bundle: Path
+    thresholds: Thresholds
+    test: dict[str, Estimate]
+    check: ProfileCheck
+    run_id: str
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def load(options: Options) -> Dataset:
+    """The data to train on; synthetic rows, with a notice, where there is none."""
+    path = options.data
+    if path is None and paths.SAMPLE.is_file():
+        path = paths.SAMPLE
+    if path is not None:
+        return load_csv(path)
+    say(
+        "NOTICE: no card data found, training on synthetic rows drawn from the profile of\n"
+        f"models/fraud. The figures say nothing about real fraud. For the original, get\n"
+        f"creditcard.csv from {KAGGLE} and run: fraud-training train --data creditcard.csv"
+    )
+    return draw_synthetic(paths.PROFILE, options.seed)
+
+
+def destination(options: Options, data: Dataset) -> Path:
+    """Where bundles go. Models of synthetic rows never replace the committed ones."""
+    if not data.synthetic:
+        return options.output or paths.MODELS
+    chosen = options.output or paths.SYNTHETIC_MODELS
+    if chosen.resolve() == paths.MODELS.resolve():
+        raise UserError(
+            f"refusing to overwrite the committed bundles in {paths.MODELS.name}/ with models of "
+            f"synthetic rows: pass --data creditcard.csv, or another --output"
+        )
+    return chosen
+
+
+def validate(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Trial:
+    """Scores every validation window by a model of what came before, and pools the windows.
+
+    Models that depend on their seed are fitted with several, and judged by the mean: one seed
+    moves the average precision by more than neighbouring settings differ.
+    """
+    seeds = [seed + n for n in range(1 if candidate.deterministic else SELECTION_SEEDS)]
+    pooled = [_score_validation(candidate, data, split, s) for s in seeds]
+    precision = [metrics(scored)["average_precision"] for scored in pooled]
+    return Trial(candidate, pooled[0], float(np.mean(precision)))
+
+
+def _score_validation(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Scored:
+    parts = []
+    for window in split.validation:
+        fitted = fit(candidate, data.where(window.training(data.time)), seed)
+        parts.append(score_window(fitted, data, window))
+    return Scored(
+        np.concatenate([p.score for p in parts]),
+        np.concatenate([p.label for p in parts]),
+        np.concatenate([p.weight for p in parts]),
+    )
+
+
+def score_window(fitted: Fitted, data: Dataset, window: Window) -> Scored:
+    rows = data.where(window.scored(data.time))
+    return Scored(fitted.predict(rows.features), rows.label, rows.weight)
+
+
+def choose(candidates: list[Candidate], data: Dataset, split: Split, seed: int) -> list[Trial]:
+    """All candidates, best validation average precision first."""
+    trials = []
+    for candidate in candidates:
+        trial = validate(candidate, data, split, seed)
+        say(f"  {trial.average_precision:.4f}  {candidate.describe()}")
+        trials.append(trial)
+    return sorted(trials, key=lambda trial: -trial.average_precision)
+
+
+def train(options: Options) -> list[Outcome]:
+    """The whole run; returns the champion's and the baseline's outcome."""
+    data = load(options)
+    output = destination(options, data)
+    split = temporal_split(data)
+    say(f"{len(data)} rows ({int(data.label.sum())} frauds) of {data.source}")
+
+    say("average precision on validation:")
+    seed = options.seed
+    boosted = choose(xgboost_candidates(options.trials, seed), data, split, seed)
+    baseline = choose(list(BASELINES), data, split, seed)
+    rivals = choose(list(RIVALS), data, split, seed)
+    lead = rivals[0].average_precision - boosted[0].average_precision
+    if lead > RIVAL_MARGIN:
+        say(f"WARNING: {rivals[0].candidate.describe()} leads the champion by {lead:.4f}")
+
+    champion = judge("fraud", boosted[0], data, split, options)
+    other = judge("fraud-lr", baseline[0], data, split, options)
+    profile = build_profile(champion, data)
+
+    tracking.connect(options.experiment)
+    compared = [(t.candidate.describe(), t.average_precision) for t in boosted + baseline + rivals]
+    run = Run(options, data, split, compared, profile, output)
+    return [pack(champion, other, run), pack(other, champion, run)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One model after judging: what it is, how it did, and scores of rows it had not seen."""
+
+    judged: Judged
+    test: Scored
+    validation: Scored
+    unseen: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What both models of a run share."""
+
+    options: Options
+    data: Dataset
+    split: Split
+    compared: list[tuple[str, float]]
+    profile: Profile
+    output: Path
+
+
+def judge(name: str, trial: Trial, data: Dataset, split: Split, options: Options) -> Verdict:
+    """Thresholds from validation, figures from the test window."""
+    thresholds = choose_thresholds(trial.validation)
+    fitted = fit(trial.candidate, data.where(split.test.training(data.time)), options.seed)
+    test = score_window(fitted, data, split.test)
+
+    def statistic(scored: Scored) -> dict[str, float]:
+        return metrics(scored, thresholds)
+
+    return Verdict(
+        judged=Judged(
+            name=name,
+            candidate=trial.candidate,
+            thresholds=thresholds,
+            test=bootstrap(test, statistic, options.seed, options.resamples),
+            validation=bootstrap(trial.validation, statistic, options.seed, options.resamples),
+        ),
+        test=test,
+        validation=trial.validation,
+        unseen=cross_fitted_scores(trial.candidate, data, options.seed),
+    )
+
+
+def build_profile(champion: Verdict, data: Dataset) -> Profile:
+    """The copulas, one per label and decision band of the champion."""
+    thresholds = champion.judged.thresholds
+    bands = (thresholds.review / 10, thresholds.review, thresholds.decline)
+    return fit_profile(
+        data.features, data.label, data.weight, group_rows(data.label, champion.unseen, bands)
+    )
+
+
+def pack(verdict: Verdict, other: Verdict, run: Run) -> Outcome:
+    """Fits the model to ship, writes its bundle and its MLflow run."""
+    judged, data, options = verdict.judged, run.data, run.options
+    shipped = fit(judged.candidate, data, options.seed)
+    graph = to_graph(shipped, judged.name).SerializeToString(deterministic=True)
+    drawn = scored_draws(run.profile, lambda rows: run_onnx(graph, rows), options.seed)
+    check = ProfileCheck(
+        real=Figures.of(Scored(verdict.unseen, data.label, data.weight), judged.thresholds),
+        drawn=Figures.of(drawn, judged.thresholds),
+        draws=DRAWS,
+        seed=options.seed,
+    )
+    for complaint in check.complaints():
+        say(f"WARNING: profile, as {judged.name} sees it: {complaint}")
+    content = reference(data.features, data.label, data.weight, verdict.unseen, run.profile)
+    content["profile_check"] = check.to_json()
+    facts = Facts(
+        version=options.version,
+        model=judged,
+        other=other.judged,
+        data=data,
+        split=run.split,
+        compared=run.compared,
+        test_rows=verdict.test,
+        validation_rows=verdict.validation,
+        calibration=calibration_bins(verdict.test),
+        check=check,
+        seed=options.seed,
+        trials=options.trials,
+        selection_seeds=SELECTION_SEEDS,
+        resamples=options.resamples,
+    )
+    tags = {"data.sha256": data.fingerprint, "package.version": __version__}
+    if revision := tracking.git_revision():
+        tags["mlflow.source.git.commit"] = revision
+    with tracking.run(judged.name, tags) as run_id, tempfile.TemporaryDirectory() as scratch:
+        bundle = write_bundle(
+            run.output / judged.name,
+            Contents(
+                fitted=shipped,
+                name=judged.name,
+                version=options.version,
+                thresholds=judged.thresholds,
+                profile=run.profile,
+                reference=content,
+                training=training_table(judged, data, run_id, options.seed),
+                card=model_card(facts),
+                seed=options.seed,
+            ),
+        )
+        tracking.record(
+            parameters={
+                "family": judged.candidate.family,
+                **judged.candidate.parameters,
+                "seed": options.seed,
+                "trials": options.trials,
+                "data": data.source,
+                "synthetic": data.synthetic,
+                "rows": len(data),
+                "weighted_rows": round(float(data.weight.sum())),
+            },
+            metrics={
+                **{f"test_{key}": e.value for key, e in judged.test.items()},
+                **{f"test_{key}_low": e.low for key, e in judged.test.items()},
+                **{f"test_{key}_high": e.high for key, e in judged.test.items()},
+                **{f"validation_{key}": e.value for key, e in judged.validation.items()},
+                "threshold_review": judged.thresholds.review,
+                "threshold_decline": judged.thresholds.decline,
+                "profile_genuine_at_review": check.drawn.genuine_at_review,
+                "profile_recall_at_review": check.drawn.recall_at_review,
+            },
+            plots=plot_all(verdict.test, judged.thresholds, judged.name, Path(scratch)),
+            bundle=bundle,
+        )
+    return Outcome(bundle, judged.thresholds, judged.test, check, run_id)
+
+
+def training_table(
+    judged: Judged, data: Dataset, run_id: str, seed: int
+) -> dict[str, str | float | int]:
+    """The manifest's `[training]`: where the model comes from and what it reached out of time."""
+    return {
+        "run_id": run_id,
+        "data": data.source,
+        "data_sha256": data.fingerprint,
+        "rows": len(data),
+        "frauds": int(data.label.sum()),
+        "family": judged.candidate.family,
+        "seed": seed,
+        **{f"test_{key}": compact(estimate.value) for key, estimate in judged.test.items()},
+    }
