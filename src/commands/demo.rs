@@ -20,6 +20,7 @@ use fraud_producer::source::{CsvSource, EventTime, Format, ProfileSource, Source
 use fraud_producer::{Job, Progress, Report};
 use fraud_settings::{KafkaArguments, parse_duration};
 use fraud_wire::reference::Reference;
+use rdkafka::ClientConfig;
 
 use self::audience::Audience;
 use self::display::Display;
@@ -102,14 +103,26 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         });
     }
 
-    let settings = worker_settings(&arguments, &kafka);
+    let settings = worker_settings(&arguments, client_config(&kafka));
     let worker = Worker::start(&settings, &readiness, &shutdown).map_err(|error| match error {
         error @ StartError::Thread(_) => Failure::at_run_time(error),
         error => Failure::configuration(error),
     })?;
     let mut audience =
-        Audience::subscribe(&kafka, VERDICTS, DEAD_LETTERS).context("cannot subscribe to the verdicts")?;
+        Audience::subscribe(&settings.kafka, VERDICTS, DEAD_LETTERS).context("cannot subscribe to the verdicts")?;
     println!("fraud-scorer demo: embedded broker {}, metrics http://{address}/metrics", broker.address());
+
+    // Joining the group takes a moment that no running worker has: it is not part of the latency.
+    let deadline = Instant::now() + PATIENCE;
+    while !readiness.reasons().is_empty() {
+        if Instant::now() > deadline || worker.is_finished() {
+            return Err(Failure::at_run_time(anyhow!(
+                "the worker did not get ready: {}",
+                readiness.reasons().join("; ")
+            )));
+        }
+        audience.watch(Duration::from_millis(20))?;
+    }
 
     let producer = start_producer(&arguments, &kafka, source, stop.clone())?;
     let mut display = Display::new();
@@ -144,9 +157,16 @@ fn open_source(arguments: &Arguments) -> anyhow::Result<Box<dyn Source>> {
     Ok(Box::new(ProfileSource::new(&reference, None, Format::Object, 1)?))
 }
 
-fn worker_settings(arguments: &Arguments, kafka: &KafkaArguments) -> WorkerSettings {
+/// A real broker answers a waiting fetch when a record comes; the mock cluster only when the wait is over.
+fn client_config(kafka: &KafkaArguments) -> ClientConfig {
+    let mut config = kafka.client_config();
+    config.set("fetch.wait.max.ms", "5");
+    config
+}
+
+fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings {
     WorkerSettings {
-        kafka: kafka.client_config(),
+        kafka,
         group: "fraud-scorer-demo".into(),
         topics: Topics {
             input: TRANSACTIONS.into(),

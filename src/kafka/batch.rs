@@ -1,4 +1,4 @@
-//! Batches of borrowed records: librdkafka's batch consume behind a safe face. The only unsafe module.
+//! Batches of borrowed records: librdkafka's batch consume behind a safe face.
 //!
 //! ```text
 //!  partition queue 0 ─┐

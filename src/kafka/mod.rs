@@ -3,7 +3,7 @@
 //! ```text
 //!  startup       waits for the broker, checks (or creates) the topics, once
 //!  subscription  group membership as values + batches of borrowed records  ──► pipeline
-//!  batch         the one unsafe module: librdkafka's batch consume behind a safe face
+//!  batch         unsafe within: librdkafka's batch consume behind a safe face
 //!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
 //!  client        what every client shares: properties, log lines, the last error
 //!  embedded      librdkafka's mock cluster as a development broker

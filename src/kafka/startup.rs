@@ -249,23 +249,29 @@ impl Inquiry {
     }
 
     /// A dead-letter topic that takes smaller values than the input forces the worker to leave values out: say so.
+    /// Advice, not a gate: asked aside, for a broker may take its time or not know the question.
     fn compare_size_limits(&self, topics: &Topics) {
-        let limit = |topic: &str| -> Option<usize> {
-            let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-            let admin = self.admin().ok()?;
-            let resources = wait_for(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options)).ok()?;
-            resources.first()?.as_ref().ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        let (Ok(admin), topics) = (self.admin(), topics.clone()) else { return };
+        let compare = move || {
+            let limit = |topic: &str| -> Option<usize> {
+                let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+                let resources = wait_for(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options)).ok()?;
+                resources.first()?.as_ref().ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+            };
+            if let (Some(input), Some(dead_letter)) = (limit(&topics.input), limit(&topics.dead_letter))
+                && dead_letter < input
+            {
+                tracing::warn!(
+                    input,
+                    dead_letter,
+                    topic = topics.dead_letter,
+                    "the dead-letter topic takes smaller records than the input topic: larger dead letters will lack \
+                     their value; raise its max.message.bytes"
+                );
+            }
         };
-        if let (Some(input), Some(dead_letter)) = (limit(&topics.input), limit(&topics.dead_letter))
-            && dead_letter < input
-        {
-            tracing::warn!(
-                input,
-                dead_letter,
-                topic = topics.dead_letter,
-                "the dead-letter topic takes smaller records than the input topic: larger dead letters will lack their \
-                 value; raise its max.message.bytes"
-            );
+        if let Err(error) = std::thread::Builder::new().name("size-limits".into()).spawn(compare) {
+            tracing::debug!(%error, "size limits are not compared");
         }
     }
 

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fraud_settings::KafkaArguments;
 use fraud_wire::dead_letter::headers;
 use fraud_wire::verdict::{Decision, Verdict};
 use hdrhistogram::Histogram;
-use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::{ClientConfig, Message};
 
 use crate::kafka::client;
 
@@ -34,8 +33,10 @@ pub struct Audience {
 
 impl Audience {
     /// Subscribes from the beginning of both topics.
-    pub fn subscribe(kafka: &KafkaArguments, verdicts: &str, dead_letters: &str) -> anyhow::Result<Audience> {
-        let config = client::consumer_config(&kafka.client_config(), "fraud-scorer-demo-audience");
+    pub fn subscribe(kafka: &ClientConfig, verdicts: &str, dead_letters: &str) -> anyhow::Result<Audience> {
+        let mut base = kafka.clone();
+        base.set("statistics.interval.ms", "0");
+        let config = client::consumer_config(&base, "fraud-scorer-demo-audience");
         let consumer: BaseConsumer = config.create()?;
         consumer.subscribe(&[verdicts, dead_letters])?;
         Ok(Audience {

@@ -18,6 +18,8 @@ from fraud_training.dataset import read_frame
 from fraud_training.errors import UserError
 from fraud_training.export import run_onnx, shortest
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -53,7 +55,7 @@ def read_jsonl(path: Path, features: list[Feature]) -> tuple[list[Any], NDArray[
                 raise UserError(f"{place} lacks the field {feature.name!r}")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"{place}: the field {feature.name!r} is not a number")
-            if not np.isfinite(np.float32(value)):
+            if not abs(value) <= LARGEST:  # NaN fails this too
                 raise UserError(f"{place}: the field {feature.name!r} is not a finite number")
             row.append(float(value))
         ids.append(record.get("transaction_id"))
