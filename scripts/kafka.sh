@@ -37,8 +37,8 @@ fail() {
 
 java_command() {
     local java=${JAVA_HOME:+$JAVA_HOME/bin/}java version
-    # The first line that names a version: a JVM may first say what options it picked up.
-    version=$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1) || version=
+    # One line names the version; before it a JVM may say what options it picked up.
+    version=$("$java" -version 2>&1 | sed -n 's/^[a-z]* version "\([0-9]*\).*/\1/p') || version=
     [[ -n $version ]] || fail "needs Java 17 or later: apt-get install openjdk-17-jdk-headless"
     ((version >= 17)) || fail "needs Java 17 or later, $java is $version: apt-get install openjdk-17-jdk-headless"
     echo "$java"
@@ -111,7 +111,7 @@ broker_pid() {
     local pid
     pid=$(cat "$directory/kafka.pid" 2>/dev/null) || return 1
     [[ -n $pid && -r /proc/$pid/cmdline ]] || return 1
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "kafka.Kafka $directory/server.properties" || return 1
+    [[ "$(tr '\0' ' ' <"/proc/$pid/cmdline")" == *"kafka.Kafka $directory/server.properties "* ]] || return 1
     echo "$pid"
 }
 

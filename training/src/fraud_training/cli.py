@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=7)
     train.add_argument("--experiment", default="fraud-scorer", help="MLflow experiment")
     train.add_argument(
-        "--trials", type=int, default=6, help="XGBoost settings to compare (default: %(default)s)"
+        "--trials", type=int, default=8, help="XGBoost settings to compare (default: %(default)s)"
     )
     train.add_argument(
         "--model-version", default="1", help="version in the manifests (default: %(default)s)"

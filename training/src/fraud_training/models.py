@@ -62,7 +62,6 @@ loss is otherwise dominated by rows that no threshold ever comes near."""
 
 RIVALS: tuple[Candidate, ...] = (
     Candidate("random-forest", {"n_estimators": 200, "max_depth": 6}),
-    Candidate("extra-trees", {"n_estimators": 200, "max_depth": 6}),
     Candidate("extra-trees", {"n_estimators": 200, "max_depth": None}),
 )
 """Yardsticks for the champion on the same windows; see `RIVAL_MARGIN`."""

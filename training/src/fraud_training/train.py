@@ -6,6 +6,7 @@ load ─► split ─► choose parameters (validation) ─► thresholds (valid
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_training import __version__, paths, tracking
-from fraud_training.card import Facts, Judged, model_card
+from fraud_training.card import Compared, Facts, Judged, model_card
 from fraud_training.dataset import KAGGLE, Dataset, draw_synthetic, load_csv
 from fraud_training.errors import UserError
 from fraud_training.evaluate import (
@@ -48,6 +49,10 @@ from fraud_training.split import Split, Window, temporal_split
 
 SELECTION_SEEDS = 3
 
+SELECTION_TOLERANCE = 0.005
+"""Average precision moves by about so much from seed to seed: closer candidates are equals in it,
+and the log loss, which every row has a say in, decides between them."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -68,7 +73,8 @@ class Trial:
     candidate: Candidate
     validation: Scored
     average_precision: float
-    """The mean over the seeds tried."""
+    """The mean over the seeds tried, as is the next."""
+    log_loss: float
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,13 @@ def validate(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Tr
     """
     seeds = [seed + n for n in range(1 if candidate.deterministic else SELECTION_SEEDS)]
     pooled = [_score_validation(candidate, data, split, s) for s in seeds]
-    precision = [metrics(scored)["average_precision"] for scored in pooled]
-    return Trial(candidate, pooled[0], float(np.mean(precision)))
+    found = [metrics(scored) for scored in pooled]
+    return Trial(
+        candidate,
+        pooled[0],
+        average_precision=float(np.mean([values["average_precision"] for values in found])),
+        log_loss=float(np.mean([values["log_loss"] for values in found])),
+    )
 
 
 def _score_validation(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Scored:
@@ -143,14 +154,21 @@ def score_window(fitted: Fitted, data: Dataset, window: Window) -> Scored:
     return Scored(fitted.predict(rows.features), rows.label, rows.weight)
 
 
-def choose(candidates: list[Candidate], data: Dataset, split: Split, seed: int) -> list[Trial]:
-    """All candidates, best validation average precision first."""
+def try_all(candidates: Sequence[Candidate], data: Dataset, split: Split, seed: int) -> list[Trial]:
+    """All candidates on the validation windows, in the order given."""
     trials = []
     for candidate in candidates:
         trial = validate(candidate, data, split, seed)
-        say(f"  {trial.average_precision:.4f}  {candidate.describe()}")
+        say(f"  {trial.average_precision:.4f}  {trial.log_loss:.5f}  {candidate.describe()}")
         trials.append(trial)
-    return sorted(trials, key=lambda trial: -trial.average_precision)
+    return trials
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The lowest log loss among those whose average precision is as good as the highest."""
+    highest = max(trial.average_precision for trial in trials)
+    equals = [t for t in trials if t.average_precision >= highest - SELECTION_TOLERANCE]
+    return min(equals, key=lambda trial: trial.log_loss)
 
 
 def train(options: Options) -> list[Outcome]:
@@ -160,21 +178,25 @@ def train(options: Options) -> list[Outcome]:
     split = temporal_split(data)
     say(f"{len(data)} rows ({int(data.label.sum())} frauds) of {data.source}")
 
-    say("average precision on validation:")
+    say("validation: average precision, log loss, candidate")
     seed = options.seed
-    boosted = choose(xgboost_candidates(options.trials, seed), data, split, seed)
-    baseline = choose(list(BASELINES), data, split, seed)
-    rivals = choose(list(RIVALS), data, split, seed)
-    lead = rivals[0].average_precision - boosted[0].average_precision
+    boosted = try_all(xgboost_candidates(options.trials, seed), data, split, seed)
+    linear = try_all(BASELINES, data, split, seed)
+    rivals = try_all(RIVALS, data, split, seed)
+    chosen, rival = best(boosted), max(rivals, key=lambda trial: trial.average_precision)
+    lead = rival.average_precision - chosen.average_precision
     if lead > RIVAL_MARGIN:
-        say(f"WARNING: {rivals[0].candidate.describe()} leads the champion by {lead:.4f}")
+        say(f"WARNING: {rival.candidate.describe()} leads the champion by {lead:.4f}")
 
-    champion = judge("fraud", boosted[0], data, split, options)
-    other = judge("fraud-lr", baseline[0], data, split, options)
+    champion = judge("fraud", chosen, data, split, options)
+    other = judge("fraud-lr", best(linear), data, split, options)
     profile = build_profile(champion, data)
 
     tracking.connect(options.experiment)
-    compared = [(t.candidate.describe(), t.average_precision) for t in boosted + baseline + rivals]
+    compared = [
+        Compared(t.candidate.describe(), t.average_precision, t.log_loss)
+        for t in boosted + linear + rivals
+    ]
     run = Run(options, data, split, compared, profile, output)
     return [pack(champion, other, run), pack(other, champion, run)]
 
@@ -196,7 +218,7 @@ class Run:
     options: Options
     data: Dataset
     split: Split
-    compared: list[tuple[str, float]]
+    compared: list[Compared]
     profile: Profile
     output: Path
 
@@ -263,6 +285,7 @@ def pack(verdict: Verdict, other: Verdict, run: Run) -> Outcome:
         seed=options.seed,
         trials=options.trials,
         selection_seeds=SELECTION_SEEDS,
+        selection_tolerance=SELECTION_TOLERANCE,
         resamples=options.resamples,
     )
     tags = {"data.sha256": data.fingerprint, "package.version": __version__}

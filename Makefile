@@ -1,0 +1,106 @@
+# Everything one does with a checkout. Downloads go to .runtime/, nothing is installed on the machine.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/bash
+
+CARGO ?= cargo
+# Further arguments: make demo ARGS='--rate 5000 --duration 30s'
+ARGS ?=
+
+release := target/release
+venv := .runtime/venv
+ruff_sources := training tests/deploy
+
+.PHONY: help
+help: ## Show this list
+	@echo "make TARGET [ARGS='further arguments']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---- build and run ---------------------------------------------------------------------------------------------
+
+.PHONY: build
+build: onnxruntime ## Build both binaries into target/release, with ONNX Runtime beside them
+	$(CARGO) build --release --locked
+	@# A new file by rename: a worker that runs keeps the old one.
+	@cmp --silent .runtime/onnxruntime/libonnxruntime.so $(release)/libonnxruntime.so || { \
+		cp .runtime/onnxruntime/libonnxruntime.so $(release)/libonnxruntime.so.new && \
+		mv $(release)/libonnxruntime.so.new $(release)/libonnxruntime.so; }
+
+.PHONY: onnxruntime
+onnxruntime: ## Get ONNX Runtime into .runtime/onnxruntime
+	@scripts/onnxruntime.sh
+
+.PHONY: demo
+demo: build ## Try everything in one process: embedded broker, load, worker
+	$(release)/fraud-scorer demo $(ARGS)
+
+.PHONY: kafka
+kafka: ## Start a real Kafka broker at 127.0.0.1:9092, in the background
+	@scripts/kafka.sh start
+
+.PHONY: kafka-stop
+kafka-stop: ## Stop that broker; its data stays in .runtime/kafka
+	@scripts/kafka.sh stop
+
+.PHONY: run
+run: build ## Run a worker against 127.0.0.1:9092
+	$(release)/fraud-scorer run --create-topics $(ARGS)
+
+.PHONY: produce
+produce: build ## Send transactions to 127.0.0.1:9092
+	$(release)/fraud-producer $(ARGS)
+
+.PHONY: check
+check: build ## Ask the worker whether model, ONNX Runtime, broker and topics are in order
+	$(release)/fraud-scorer check $(ARGS)
+
+.PHONY: train
+train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
+	$(venv)/bin/fraud-training train $(ARGS)
+
+# ---- check -----------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: ## Everything that must pass before a change goes in: lint and all tests
+	@MAKE='$(MAKE)' scripts/test.sh
+
+.PHONY: lint
+lint: python-env ## Formatting, clippy, dependency rules, ruff
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
+	$(venv)/bin/ruff check --config training/pyproject.toml $(ruff_sources)
+	$(venv)/bin/ruff format --check --config training/pyproject.toml $(ruff_sources)
+
+.PHONY: audit
+audit: ## Known vulnerabilities of the dependencies; fetches the advisory database
+	scripts/cargo-deny.sh --locked check advisories
+
+.PHONY: test-rust
+test-rust: onnxruntime kafka-jars ## Rust tests, those against a real broker included
+	$(CARGO) test --workspace --locked
+
+.PHONY: test-python
+test-python: python-env ## Tests of the training package
+	cd training && ../$(venv)/bin/pytest
+
+.PHONY: test-deploy
+test-deploy: python-env ## Tests of scripts, Makefile, image and compose file
+	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
+	$(CARGO) test --workspace --locked --no-run --quiet
+	$(venv)/bin/pytest -q tests/deploy
+
+.PHONY: clean
+clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
+	$(CARGO) clean
+	rm -rf .runtime/onnxruntime .runtime/tools .runtime/venv .runtime/kafka/libs
+
+# ---- steps of the above ----------------------------------------------------------------------------------------
+
+.PHONY: python-env
+python-env:
+	@scripts/python-env.sh
+
+.PHONY: kafka-jars
+kafka-jars:
+	@scripts/kafka.sh get

@@ -1,0 +1,209 @@
+//! One verdict per row, complete, in order, through everything that may happen to a worker or its broker.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::time::Duration;
+
+use super::support::broker::{Broker, shared};
+use super::support::process::Running;
+use super::support::topics::{Topics, faults};
+use super::support::{CARD_ROWS, card_rows, python_tool, root, wait_for};
+
+/// Generous: the machine may be busy with other tests.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[test]
+fn every_card_row_gets_the_verdict_that_python_gives_it() {
+    let topics = Topics::create(shared(), 4);
+    let mut worker = topics.start_worker(&[]);
+    let mut producer = topics.producer();
+    match card_rows() {
+        Some(csv) => producer.args(["--source", "csv", "--rate", "0", "--csv"]).arg(csv),
+        None => producer.args(["--source", "profile", "--rate", "0", "--seed", "7", "--count", &CARD_ROWS.to_string()]),
+    };
+    let output = Running::start(producer).finish(LIMIT);
+    let closing = format!("sent {CARD_ROWS} messages to {} (delivered {CARD_ROWS}, failed 0)\n", topics.brokers);
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), closing.as_str()));
+
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts", CARD_ROWS, LIMIT);
+    worker.terminate();
+    let (_, metrics) = worker.get("/metrics");
+    assert!(metrics.contains(&format!("fraud_scorer_transactions_total {CARD_ROWS}\n")), "{metrics}");
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+    subscriber.settle(Duration::from_millis(300));
+    assert_eq!(faults(&subscriber.seen, CARD_ROWS), Vec::<String>::new());
+
+    // The same transactions: ids complete, keys kept, each verdict true to its schema.
+    let transactions = topics.read(&topics.input);
+    let schema = serde_json::from_str(include_str!("../../docs/schemas/verdict.json")).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let by_place: HashMap<(i32, i64), usize> =
+        transactions.iter().enumerate().map(|(index, record)| ((record.partition, record.offset), index)).collect();
+    let mut ids = HashSet::new();
+    for message in &subscriber.seen {
+        schema.validate(&serde_json::from_slice(message.value.as_deref().unwrap()).unwrap()).unwrap();
+        let verdict = message.verdict();
+        let transaction = &transactions[by_place[&(verdict.source.partition, verdict.source.offset)]];
+        let value: serde_json::Value = serde_json::from_slice(transaction.value.as_deref().unwrap()).unwrap();
+        assert_eq!(value["transaction_id"], verdict.transaction_id.as_str());
+        assert_eq!(value["event_time"], verdict.event_time);
+        assert_eq!(message.key, transaction.key);
+        assert_eq!(message.header("model").as_deref(), Some("fraud@1"));
+        assert!(ids.insert(verdict.transaction_id));
+    }
+    assert_eq!(ids.len(), CARD_ROWS);
+    if card_rows().is_some() {
+        assert!((1..=CARD_ROWS).all(|row| ids.contains(&format!("row-{row}"))), "ids are those of the file");
+    }
+    assert!(topics.read(&topics.dead_letter).is_empty());
+
+    // Python's ONNX Runtime on the same records.
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    let mut file = std::fs::File::create(&input).unwrap();
+    for record in &transactions {
+        file.write_all(record.value.as_deref().unwrap()).unwrap();
+        file.write_all(b"\n").unwrap();
+    }
+    let mut python = std::process::Command::new(python_tool());
+    python.current_dir(root()).args(["score", "--model", "models/fraud", "--input"]).arg(&input);
+    let done = Running::start({
+        python.arg("--output").arg(&output);
+        python
+    })
+    .finish(LIMIT);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let expected: HashMap<String, f64> = std::fs::read_to_string(&output)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| (line["transaction_id"].as_str().unwrap().to_owned(), line["score"].as_f64().unwrap()))
+        .collect();
+    assert_eq!(expected.len(), CARD_ROWS);
+    for message in &subscriber.seen {
+        let verdict = message.verdict();
+        let difference = (f64::from(verdict.score) - expected[&verdict.transaction_id]).abs();
+        assert!(
+            difference <= 1e-5,
+            "{}: {} here, {} in Python",
+            verdict.transaction_id,
+            verdict.score,
+            expected[&verdict.transaction_id]
+        );
+    }
+}
+
+#[test]
+fn a_killed_worker_and_members_that_come_and_go_neither_lose_nor_double() {
+    const ROWS: usize = 40_000;
+    let topics = Topics::create(shared(), 4);
+    let rows = ROWS.to_string();
+    let first = topics.start_worker(&[]);
+    let mut producer = topics.producer();
+    producer.args(["--rate", "4000", "--count", &rows, "--seed", "3", "--format", "split"]);
+    let producer = Running::start(producer);
+    let mut subscriber = topics.subscribe(&topics.output);
+
+    subscriber.wait_for("verdicts before the kill", 4_000, LIMIT);
+    first.kill();
+    let second = topics.start_worker(&["--threads", "2"]);
+    let killed_at = subscriber.seen.len();
+    subscriber.wait_for("verdicts after the kill", killed_at + 2_000, LIMIT);
+
+    // A third member joins while the second works, takes partitions, leaves again.
+    let mut third = topics.start_worker(&[]);
+    third.wait_for_log("partitions assigned", LIMIT);
+    let joined_at = subscriber.seen.len();
+    subscriber.wait_for("verdicts with two members", (joined_at + 2_000).min(ROWS), LIMIT);
+    third.terminate();
+    assert_eq!(third.finish(LIMIT).status.code(), Some(0));
+
+    subscriber.wait_for("all verdicts", ROWS, LIMIT);
+    subscriber.settle(Duration::from_millis(500));
+    assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    second.terminate();
+    let second = second.finish(LIMIT);
+    assert_eq!(second.status.code(), Some(0), "{}", String::from_utf8_lossy(&second.stderr));
+}
+
+#[test]
+fn a_stable_instance_id_takes_over_from_its_killed_predecessor() {
+    let topics = Topics::create(shared(), 2);
+    let first = topics.start_worker(&["--instance-id", "pod-0"]);
+    let mut producer = topics.producer();
+    producer.args(["--rate", "5000", "--count", "20000", "--seed", "4"]);
+    let producer = Running::start(producer);
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts before the kill", 2_000, LIMIT);
+    first.kill();
+    let second = topics.start_worker(&["--instance-id", "pod-0"]);
+    subscriber.wait_for("all verdicts", 20_000, LIMIT);
+    subscriber.settle(Duration::from_millis(300));
+    assert_eq!(faults(&subscriber.seen, 20_000), Vec::<String>::new());
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    second.terminate();
+    assert_eq!(second.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn a_broker_restart_loses_and_doubles_nothing() {
+    const ROWS: usize = 20_000;
+    let mut broker = Broker::start();
+    let topics = Topics::create(&broker, 3);
+    let mut worker = topics.start_worker(&[]);
+    let mut producer = topics.producer();
+    producer.args(["--rate", "2500", "--count", &ROWS.to_string(), "--seed", "5"]);
+    let producer = Running::start(producer);
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts before the restart", 2_000, LIMIT);
+    broker.crash();
+    let address = worker.http_address();
+    wait_for("the worker says that it is not ready", LIMIT, || {
+        let (status, body) = worker.get("/readyz");
+        (status == 503).then_some(body)
+    });
+    assert_eq!(worker.get("/livez").0, 200, "{address} is alive while it waits");
+    broker.up();
+    subscriber.wait_for("all verdicts", ROWS, LIMIT);
+    subscriber.settle(Duration::from_millis(500));
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
+    worker.wait_until_ready();
+    worker.terminate();
+    let output = worker.finish(LIMIT);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn at_least_once_loses_nothing_through_a_kill() {
+    const ROWS: usize = 20_000;
+    let topics = Topics::create(shared(), 2);
+    let arguments = ["--guarantee", "at-least-once"];
+    let first = topics.start_worker(&arguments);
+    let mut producer = topics.producer();
+    producer.args(["--rate", "5000", "--count", &ROWS.to_string(), "--seed", "6"]);
+    let producer = Running::start(producer);
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts before the kill", 2_000, LIMIT);
+    first.kill();
+    let second = topics.start_worker(&arguments);
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    let distinct = |seen: &[super::support::topics::Received]| {
+        seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
+    };
+    wait_for("a verdict for every row", LIMIT, || {
+        subscriber.poll();
+        (subscriber.seen.len() >= ROWS && distinct(&subscriber.seen) == ROWS).then_some(())
+    });
+    second.terminate();
+    assert_eq!(second.finish(LIMIT).status.code(), Some(0));
+    // What a clean end left committed is not scored again.
+    let third = topics.start_worker(&arguments);
+    let before = subscriber.seen.len();
+    subscriber.settle(Duration::from_millis(500));
+    assert_eq!(subscriber.seen.len(), before);
+    third.terminate();
+    assert_eq!(third.finish(LIMIT).status.code(), Some(0));
+}

@@ -1,0 +1,18 @@
+//! What the product promises, held against real parts: an Apache Kafka broker, the release's own binaries as processes,
+//! an independent subscriber. One module per promise:
+//!
+//! - `exactly_once`: one verdict per row, through kills, rebalances and broker restarts
+//! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
+//! - `shutdown`: SIGTERM drains and leaves within two seconds
+//! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
+//! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
+//!
+//! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod exactly_once;
+mod offline;
+mod poison;
+mod shutdown;
+mod startup;
+mod support;

@@ -1,0 +1,54 @@
+//! SIGTERM drains, commits, and leaves the group within two seconds.
+
+use std::time::{Duration, Instant};
+
+use super::support::broker::shared;
+use super::support::process::Running;
+use super::support::topics::{Topics, faults};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_busy_worker_drains_and_leaves_within_two_seconds() {
+    const ROWS: usize = 30_000;
+    let topics = Topics::create(shared(), 2);
+    let first = topics.start_worker(&[]);
+    let mut producer = topics.producer();
+    producer.args(["--rate", "5000", "--count", &ROWS.to_string(), "--seed", "11"]);
+    let producer = Running::start(producer);
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts under load", 3_000, LIMIT);
+
+    let began = Instant::now();
+    first.terminate();
+    let output = first.finish(LIMIT);
+    let took = began.elapsed();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(took < Duration::from_secs(2), "leaving took {took:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("drained and left"));
+
+    // It left the group: the next member gets the partitions without waiting for a session to time out (10 s).
+    let began = Instant::now();
+    let mut second = topics.start_worker(&[]);
+    second.wait_for_log("partitions assigned", LIMIT);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "taking over took {took:?}");
+    subscriber.wait_for("all verdicts", ROWS, LIMIT);
+    subscriber.settle(Duration::from_millis(300));
+    assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    second.terminate();
+    assert_eq!(second.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn an_idle_worker_leaves_at_once_with_either_guarantee() {
+    for guarantee in ["exactly-once", "at-least-once"] {
+        let topics = Topics::create(shared(), 1);
+        let worker = topics.start_worker(&["--guarantee", guarantee, "--threads", "2"]);
+        let began = Instant::now();
+        worker.terminate();
+        assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+        assert!(began.elapsed() < Duration::from_secs(2), "{guarantee}: {:?}", began.elapsed());
+    }
+}

@@ -1,0 +1,173 @@
+//! What waiting mends is waited for; the rest ends at once with a sentence that says what to do.
+
+use std::time::Duration;
+
+use super::support::broker::{Broker, SASL_USER, shared};
+use super::support::process::{Running, finish, scorer};
+use super::support::topics::{Record, Topics};
+use super::support::{root, unique};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_broker_that_is_down_is_waited_for() {
+    let mut broker = Broker::start();
+    let topics = Topics::create(&broker, 2);
+    broker.crash();
+    let mut worker = Running::start(topics.worker());
+    worker.wait_for_log("waiting for a Kafka broker", LIMIT);
+    let (status, body) = worker.get("/readyz");
+    assert_eq!(status, 503);
+    assert!(body.contains("waiting for a Kafka broker"), "{body}");
+    broker.up();
+    worker.wait_until_ready();
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn stopping_while_waiting_for_a_broker_is_no_failure() {
+    let mut command = scorer();
+    command.args(["run", "--brokers", "127.0.0.1:1", "--http", "127.0.0.1:0"]);
+    let mut worker = Running::start(command);
+    worker.wait_for_log("waiting for a Kafka broker", LIMIT);
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn a_missing_topic_ends_at_once_and_create_topics_makes_it() {
+    let topics = Topics::create(shared(), 3);
+    let missing = unique("nowhere");
+    let mut command = topics.worker();
+    command.args(["--output-topic", &missing]);
+    let output = finish(command, LIMIT);
+    assert_eq!(output.status.code(), Some(64));
+    let message = stderr(&output);
+    assert!(message.contains(&missing) && message.contains("--create-topics"), "{message}");
+
+    let mut command = topics.worker();
+    command.args(["--output-topic", &missing, "--create-topics"]);
+    let mut worker = Running::start(command);
+    worker.wait_until_ready();
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+    let subscriber = topics.subscribe(&missing);
+    assert!(subscriber.seen.is_empty());
+    assert_eq!(subscriber.partition_count(), 3, "as many partitions as the input");
+}
+
+#[test]
+fn an_output_topic_with_other_partitions_is_refused() {
+    let mut topics = Topics::create(shared(), 3);
+    topics.output = unique("verdicts");
+    topics.make(&topics.output, 2, "1000000");
+    let output = finish(topics.worker(), LIMIT);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("has 2 partitions") && stderr(&output).contains("--alter"), "{}", stderr(&output));
+}
+
+#[test]
+fn wrong_credentials_end_at_once_and_right_ones_work() {
+    let broker = Broker::start_with_sasl();
+    let topics = Topics::create(&broker, 1);
+    let properties = |password: &str| {
+        let user = SASL_USER.0;
+        format!(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={user}\nsasl.password={password}"
+        )
+    };
+    let mut command = topics.worker();
+    command.env("FRAUD_SCORER_PROPERTY", properties("wrong-password"));
+    let output = finish(command, LIMIT);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    assert!(stderr(&output).contains("sasl.password"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("wrong-password"), "no secret in a log: {}", stderr(&output));
+
+    let mut command = topics.worker();
+    command.env("FRAUD_SCORER_PROPERTY", properties(SASL_USER.1));
+    let mut worker = Running::start(command);
+    worker.wait_until_ready();
+    topics.send(&[Record { value: Some(b"poison"), ..Record::default() }]);
+    let mut letters = topics.subscribe(&topics.dead_letter);
+    letters.wait_for("a dead letter over SASL", 1, LIMIT);
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn a_broken_bundle_ends_at_once_with_the_reason() {
+    let topics = Topics::create(shared(), 1);
+    let mut command = topics.worker();
+    command.args(["--model", "models/none"]);
+    let output = finish(command, LIMIT);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("manifest.toml"), "{}", stderr(&output));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_before_anything_starts() {
+    for (arguments, code, names) in [
+        (vec!["run", "--output-topic", "transactions"], 64, "three different topics"),
+        (vec!["run", "-X", "no.such.property=1"], 64, "no.such.property"),
+        (vec!["run", "--guarantee", "at-most-once"], 2, "exactly-once"),
+        (vec!["run", "--commit-interval", "1h"], 2, "1ms to 10s"),
+        (vec!["run", "--threads", "0"], 2, "--threads"),
+        (vec!["fly"], 2, "fly"),
+    ] {
+        let mut command = scorer();
+        command.args(&arguments);
+        let output = finish(command, LIMIT);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(names), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn flag_beats_environment_beats_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fraud-scorer.toml");
+    std::fs::write(&file, "model = \"models/from-file\"\n[run]\ngroup = \"g\"\n").unwrap();
+    let outcome = |environment: bool, flag: bool| {
+        let mut command = scorer();
+        command.args(["check", "--offline", "--config"]).arg(&file);
+        if environment {
+            command.env("FRAUD_SCORER_MODEL", "models/from-environment");
+        }
+        if flag {
+            command.args(["--model", "models/from-flag"]);
+        }
+        String::from_utf8(finish(command, LIMIT).stdout).unwrap()
+    };
+    assert!(outcome(false, false).contains("models/from-file"));
+    assert!(outcome(true, false).contains("models/from-environment"));
+    assert!(outcome(true, true).contains("models/from-flag"));
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_what_is_right() {
+    let topics = Topics::create(shared(), 2);
+    let check = |arguments: &[&str]| {
+        let mut command = scorer();
+        command.args(["check", "--brokers", &topics.brokers, "--input-topic", &topics.input]);
+        command.args(["--output-topic", &topics.output, "--dead-letter-topic", &topics.dead_letter]).args(arguments);
+        let output = finish(command, LIMIT);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, report) = check(&[]);
+    assert_eq!(code, Some(0), "{report}");
+    for question in ["settings", "ONNX Runtime", "model bundle", "golden records", "broker", "topic"] {
+        assert!(report.lines().any(|line| line.starts_with("ok ") && line.contains(question)), "{question}: {report}");
+    }
+    let (code, report) = check(&["--output-topic", "nowhere", "--model", "models/none"]);
+    assert_eq!(code, Some(1), "{report}");
+    assert_eq!(report.lines().filter(|line| line.starts_with("FAIL")).count(), 2, "{report}");
+    let (code, report) = check(&["--brokers", "127.0.0.1:1"]);
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("does not answer"), "{report}");
+    assert!(root().join("models/fraud").is_dir());
+}

@@ -1,0 +1,170 @@
+//! A real Apache Kafka broker (KRaft, one process) from the published jars, on free loopback ports.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{root, script, wait_for};
+
+/// User and password of a broker started with [`Broker::start_with_sasl`].
+pub const SASL_USER: (&str, &str) = ("worker", "right-password");
+
+/// A broker; stopped when dropped, or when the test process ends however it does.
+pub struct Broker {
+    directory: tempfile::TempDir,
+    port: u16,
+    controller_port: u16,
+    sasl: bool,
+    running: Option<Running>,
+}
+
+struct Running {
+    /// A shell that starts Java and kills it when its standard input closes: even a test process that is killed leaves
+    /// no broker behind.
+    guard: Child,
+}
+
+/// The broker most tests share.
+pub fn shared() -> &'static Broker {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    BROKER.get_or_init(Broker::start)
+}
+
+impl Broker {
+    /// A broker of its own.
+    pub fn start() -> Broker {
+        Broker::new(false)
+    }
+
+    /// A broker whose clients must log in by SASL/PLAIN.
+    pub fn start_with_sasl() -> Broker {
+        Broker::new(true)
+    }
+
+    fn new(sasl: bool) -> Broker {
+        let mut broker = Broker {
+            directory: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            controller_port: free_port(),
+            sasl,
+            running: None,
+        };
+        let properties = broker.write_properties();
+        let mut format = java();
+        format.args(["kafka.tools.StorageTool", "format", "-t", "ZnJhdWQtc2NvcmVyLXRlc3Q", "-c"]).arg(&properties);
+        let output = format.output().unwrap();
+        assert!(output.status.success(), "formatting: {}", String::from_utf8_lossy(&output.stderr));
+        broker.up();
+        broker
+    }
+
+    /// `HOST:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A client's configuration.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.address());
+        if self.sasl {
+            config.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
+            config.set("sasl.username", SASL_USER.0).set("sasl.password", SASL_USER.1);
+        }
+        config
+    }
+
+    /// Starts it (again), on the same port and data; returns when it answers.
+    pub fn up(&mut self) {
+        let log = fs::File::create(self.directory.path().join("log")).unwrap();
+        let mut java = java();
+        java.arg("kafka.Kafka").arg(self.directory.path().join("server.properties"));
+        let mut guard = Command::new("bash");
+        guard.arg("-c").arg(r#""$@" </dev/null & java=$!; cat >/dev/null; kill -9 $java; wait $java"#).arg("guard");
+        guard.arg(java.get_program()).args(java.get_args());
+        guard.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.running = Some(Running { guard: guard.spawn().unwrap() });
+        self.wait_until_up();
+    }
+
+    fn wait_until_up(&self) {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let log = self.directory.path().join("log");
+        let limit = Duration::from_secs(90);
+        let answered = std::time::Instant::now();
+        while consumer.fetch_metadata(None, Duration::from_secs(1)).is_err() {
+            let text = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(answered.elapsed() < limit, "the broker does not answer:\n{}", text());
+        }
+    }
+
+    /// Ends it without a farewell, as a crash would.
+    pub fn crash(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            drop(running.guard.stdin.take());
+            running.guard.wait().unwrap();
+            let address = self.address();
+            wait_for("the broker's port is closed", Duration::from_secs(10), || {
+                std::net::TcpStream::connect(&address).is_err().then_some(())
+            });
+        }
+    }
+
+    fn write_properties(&self) -> PathBuf {
+        let (port, controller) = (self.port, self.controller_port);
+        let protocol = if self.sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
+        let mut text = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=CLIENTS://127.0.0.1:{port}\n\
+             listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT\n\
+             controller.listener.names=CONTROLLER\ninter.broker.listener.name=CLIENTS\nlog.dirs={}\n\
+             auto.create.topics.enable=false\ngroup.initial.rebalance.delay.ms=0\n\
+             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
+             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+             transaction.state.log.num.partitions=4\nnum.network.threads=2\nnum.io.threads=4\n",
+            self.directory.path().join("data").display()
+        );
+        if self.sasl {
+            let (user, password) = SASL_USER;
+            text += &format!(
+                "sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n\
+                 listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
+                 required username=\"{user}\" password=\"{password}\" user_{user}=\"{password}\";\n"
+            );
+        }
+        let path = self.directory.path().join("server.properties");
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+/// Java with the broker's classes; the jars are downloaded on first use.
+fn java() -> Command {
+    static CLASSPATH: OnceLock<String> = OnceLock::new();
+    let classpath = CLASSPATH.get_or_init(|| {
+        script("kafka.sh", &["get"]);
+        script("kafka.sh", &["classpath"]).trim().to_owned()
+    });
+    let mut java = Command::new("java");
+    let log4j = root().join("scripts/kafka/log4j2.properties");
+    java.args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", classpath]);
+    java.arg(format!("-Dlog4j2.configurationFile={}", log4j.display()));
+    java
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,248 @@
+//! Topics of one test, and what stands in them, read by an independent `read_committed` consumer.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fraud_wire::verdict::Verdict;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use super::broker::Broker;
+use super::process::{Running, producer, scorer};
+use super::unique;
+
+/// Input, output and dead-letter topic of one test, and its consumer group.
+pub struct Topics {
+    pub client: ClientConfig,
+    pub brokers: String,
+    pub input: String,
+    pub output: String,
+    pub dead_letter: String,
+    pub group: String,
+}
+
+/// A message as a subscriber reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Received {
+    /// The last header of this name as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let header = self.headers.iter().rev().find(|(key, _)| key == name)?;
+        Some(String::from_utf8(header.1.clone()?).unwrap())
+    }
+
+    /// The value as a verdict.
+    pub fn verdict(&self) -> Verdict {
+        let value = self.value.as_deref().unwrap();
+        serde_json::from_slice(value).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(value)))
+    }
+}
+
+impl Topics {
+    /// Creates topics of `partitions` that take large records.
+    pub fn create(broker: &Broker, partitions: i32) -> Topics {
+        let topics = Topics {
+            client: broker.client(),
+            brokers: broker.address(),
+            input: unique("transactions"),
+            output: unique("verdicts"),
+            dead_letter: unique("dead-letters"),
+            group: unique("group"),
+        };
+        topics.make(&topics.input, partitions, "20000000");
+        topics.make(&topics.output, partitions, "1000000");
+        topics.make(&topics.dead_letter, partitions, "20000000");
+        topics
+    }
+
+    /// Creates one topic.
+    pub fn make(&self, name: &str, partitions: i32, max_message_bytes: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client.create().unwrap();
+        let topic =
+            NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", max_message_bytes);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        for result in runtime.block_on(admin.create_topics([&topic], &options)).unwrap() {
+            result.unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
+        }
+    }
+
+    /// `fraud-scorer run` on these topics, ready to be given more arguments.
+    pub fn worker(&self) -> Command {
+        let mut command = scorer();
+        command.args(["run", "--brokers", &self.brokers, "--group", &self.group, "--http", "127.0.0.1:0"]);
+        command.args(["--input-topic", &self.input, "--output-topic", &self.output]);
+        command.args(["--dead-letter-topic", &self.dead_letter]);
+        command
+    }
+
+    /// Starts [`Topics::worker`] and waits until it is ready.
+    pub fn start_worker(&self, arguments: &[&str]) -> Running {
+        let mut command = self.worker();
+        command.args(arguments);
+        let mut worker = Running::start(command);
+        worker.wait_until_ready();
+        worker
+    }
+
+    /// `fraud-producer` into the input topic, ready to be given more arguments.
+    pub fn producer(&self) -> Command {
+        let mut command = producer();
+        command.args(["--brokers", &self.brokers, "--topic", &self.input]);
+        command
+    }
+
+    /// Sends records to the input topic in order, to the partition given.
+    pub fn send(&self, records: &[Record<'_>]) {
+        let mut config = self.client.clone();
+        let config = config.set("message.max.bytes", "100000000").set("enable.idempotence", "true");
+        let producer: BaseProducer = config.create().unwrap();
+        for record in records {
+            let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.input).partition(record.partition);
+            (message.key, message.payload) = (record.key, record.value);
+            let headers = record
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+            producer.send(message.headers(headers)).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(Duration::from_secs(60)).unwrap();
+        assert_eq!(producer.in_flight_count(), 0);
+    }
+
+    /// Everything committed in `topic` now, by partition and offset.
+    pub fn read(&self, topic: &str) -> Vec<Received> {
+        self.subscribe(topic).drain()
+    }
+
+    /// An independent subscriber from the beginning of `topic`.
+    pub fn subscribe(&self, topic: &str) -> Subscriber {
+        let mut config = self.client.clone();
+        config.set("group.id", unique("subscriber")).set("isolation.level", "read_committed");
+        config.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "50").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20)).unwrap();
+        let partitions = metadata.topics()[0].partitions().len() as i32;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&list).unwrap();
+        Subscriber { consumer, partitions, seen: Vec::new() }
+    }
+}
+
+/// A record to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct Record<'a> {
+    pub partition: i32,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: Vec<(&'a str, &'a [u8])>,
+}
+
+/// Reads one topic.
+pub struct Subscriber {
+    consumer: BaseConsumer,
+    partitions: i32,
+    pub seen: Vec<Received>,
+}
+
+impl Subscriber {
+    /// Reads until `count` messages were seen; panics with `what` after `limit`.
+    pub fn wait_for(&mut self, what: &str, count: usize, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.seen.len() < count {
+            assert!(Instant::now() < deadline, "{what}: {} of {count} within {limit:?}", self.seen.len());
+            self.poll();
+        }
+    }
+
+    /// Partitions of the topic.
+    pub fn partition_count(&self) -> i32 {
+        self.partitions
+    }
+
+    /// Reads to the end of every partition.
+    fn drain(mut self) -> Vec<Received> {
+        let mut ended: HashMap<i32, bool> = HashMap::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while ended.len() < self.partitions as usize {
+            assert!(Instant::now() < deadline, "the end of the topic is not reached");
+            if let Some(partition) = self.poll() {
+                ended.insert(partition, true);
+            }
+        }
+        self.seen
+    }
+
+    /// Reads on until nothing has come for `quiet`.
+    pub fn settle(&mut self, quiet: Duration) {
+        let mut last = (self.seen.len(), Instant::now());
+        while last.1.elapsed() < quiet {
+            self.poll();
+            if self.seen.len() > last.0 {
+                last = (self.seen.len(), Instant::now());
+            }
+        }
+    }
+
+    /// One poll; gives the partition whose end was reached.
+    pub fn poll(&mut self) -> Option<i32> {
+        match self.consumer.poll(Duration::from_millis(50)) {
+            Some(Ok(message)) => {
+                let headers = message.headers().map(|headers| {
+                    headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+                });
+                self.seen.push(Received {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers: headers.unwrap_or_default(),
+                });
+                None
+            }
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => Some(partition),
+            Some(Err(_)) | None => None,
+        }
+    }
+}
+
+/// What is wrong with the verdicts of `rows` input rows; empty when each has exactly one, in order within its partition.
+pub fn faults(verdicts: &[Received], rows: usize) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut count: HashMap<(i32, i64, u32), usize> = HashMap::new();
+    let mut last: HashMap<i32, (i64, u32)> = HashMap::new();
+    for message in verdicts {
+        let source = message.verdict().source;
+        *count.entry((source.partition, source.offset, source.row)).or_default() += 1;
+        if source.partition != message.partition {
+            faults.push(format!("{source:?} has its verdict in partition {}", message.partition));
+        }
+        let place = (source.offset, source.row);
+        if let Some(before) = last.insert(source.partition, place)
+            && before >= place
+        {
+            faults.push(format!("{source:?} comes after {before:?}"));
+        }
+    }
+    let doubled = count.values().filter(|count| **count > 1).count();
+    if doubled > 0 || count.len() != rows {
+        faults.push(format!("{} rows of {rows} have a verdict, {doubled} more than one", count.len()));
+    }
+    faults.truncate(10);
+    faults
+}
