@@ -22,13 +22,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The worker: join the consumer group and score until SIGTERM or SIGINT
+    #[command(args_override_self = true)]
     Run(run::Arguments),
     /// Everything in one process on an embedded broker: topics, producer, worker; prints a closing table
+    #[command(args_override_self = true)]
     Demo(demo::Arguments),
     /// Only the embedded development broker; prints its bootstrap address
+    #[command(args_override_self = true)]
     Broker(broker::Arguments),
     /// Score a file of JSON lines, in order
+    #[command(args_override_self = true)]
     Score(score::Arguments),
     /// Doctor: bundle, ONNX Runtime, broker, topics and settings, one line each; exit 1 on any failure
+    #[command(args_override_self = true)]
     Check(check::Arguments),
 }

@@ -164,6 +164,11 @@ impl Outbox {
         self.producer.poll(wait);
     }
 
+    /// Messages are queued, in flight, or have a report that was not served.
+    pub fn has_unserved(&self) -> bool {
+        self.producer.in_flight_count() > 0
+    }
+
     /// Messages of this ticket without a delivery report.
     pub fn undelivered(&self, ticket: usize) -> i64 {
         self.ledger().undelivered[ticket % TICKETS].load(Ordering::Relaxed)

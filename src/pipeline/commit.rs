@@ -280,6 +280,11 @@ impl Committer {
                 tracing::debug!(%error, "aborting the transaction");
             }
         }
+        // Reports that tell why are still to be served: a value its topic refuses must not be sent again.
+        let began = Instant::now();
+        while self.outbox.has_unserved() && began.elapsed() < ATTEMPT {
+            self.outbox.serve(Duration::from_millis(10));
+        }
         self.refused_size = self.refused_size.min(self.outbox.refused_size());
         self.in_transaction = false;
         self.ready.clear();

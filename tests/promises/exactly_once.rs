@@ -193,10 +193,7 @@ fn at_least_once_loses_nothing_through_a_kill() {
     let distinct = |seen: &[super::support::topics::Received]| {
         seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
     };
-    wait_for("a verdict for every row", LIMIT, || {
-        subscriber.poll();
-        (subscriber.seen.len() >= ROWS && distinct(&subscriber.seen) == ROWS).then_some(())
-    });
+    subscriber.wait_until("a verdict for every row", LIMIT, |seen| seen.len() >= ROWS && distinct(seen) == ROWS);
     second.terminate();
     assert_eq!(second.finish(LIMIT).status.code(), Some(0));
     // What a clean end left committed is not scored again.

@@ -178,9 +178,7 @@ fn a_dead_letter_its_topic_refuses_for_its_size_is_written_without_its_value() {
 
 /// Reads until verdicts on all `ids` were seen (at least once may repeat them).
 fn wait_for_ids(subscriber: &mut super::support::topics::Subscriber, ids: &[&str]) {
-    super::support::wait_for("verdicts", LIMIT, || {
-        subscriber.poll();
-        let seen = |id: &&str| subscriber.seen.iter().any(|message| message.verdict().transaction_id == **id);
-        ids.iter().all(seen).then_some(())
+    subscriber.wait_until("verdicts", LIMIT, |seen| {
+        ids.iter().all(|id| seen.iter().any(|message| message.verdict().transaction_id == *id))
     });
 }

@@ -170,6 +170,20 @@ impl Subscriber {
         }
     }
 
+    /// Reads until `done` says so, asked whenever nothing more is there; panics with `what` after `limit`.
+    pub fn wait_until(&mut self, what: &str, limit: Duration, mut done: impl FnMut(&[Received]) -> bool) {
+        let deadline = Instant::now() + limit;
+        let mut read = 0;
+        loop {
+            self.poll();
+            if self.seen.len() == read && done(&self.seen) {
+                return;
+            }
+            read = self.seen.len();
+            assert!(Instant::now() < deadline, "{what}: not within {limit:?}, {read} messages read");
+        }
+    }
+
     /// Partitions of the topic.
     pub fn partition_count(&self) -> i32 {
         self.partitions

@@ -203,9 +203,9 @@ def _choice(facts: Facts) -> str:
 Chosen: {facts.model.candidate.describe()}.
 
 Rule: of the settings of this kind of model within {facts.selection_tolerance} of its best average
-precision (what a seed moves it by), the one with the lowest log loss. The champion is an XGBoost model; the
-forests are yardsticks. One less than {RIVAL_MARGIN} ahead (about one standard error) would not
-replace it: trees of bounded depth with few distinct cuts are what a fast tree kernel wants.
+precision (what a seed moves it by), the one with the lowest log loss. The champion is an XGBoost
+model; the forests are yardsticks. One less than {RIVAL_MARGIN} ahead (about one standard error)
+would not replace it: trees of bounded depth with few distinct cuts are what a fast kernel wants.
 """)
     return "\n".join(lines)
 
