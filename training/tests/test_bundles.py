@@ -62,6 +62,8 @@ def test_graph_is_the_declared_function(bundle: Path) -> None:
     onnx.checker.check_model(model)
     assert [i.name for i in model.graph.input] == ["input"]
     assert [o.name for o in model.graph.output] == ["probabilities"]
+    domains = [entry.domain for entry in model.opset_import]
+    assert sorted(domains) == sorted(set(domains))
     batch, width = model.graph.input[0].type.tensor_type.shape.dim
     assert not batch.HasField("dim_value"), "the batch dimension must be free"
     assert width.dim_value == len(FEATURES)

@@ -177,7 +177,7 @@ By time, never at random. The test window is the last {TEST_SHARE:.0%} of the we
 second {facts.split.test.start:,.0f}. Before it, {len(windows)} validation windows of a tenth each,
 starting at {VALIDATION_STARTS[0]:.0%}: {bounds}.
 Each is scored by a model fitted on everything before it; parameters and thresholds were chosen on
-the windows pooled. No choice used the test window.
+the windows pooled. No choice within a run uses the test window.
 
 The figures are of a model fitted on the rows before the test window. The model in this bundle
 has the same parameters and seed but was fitted again on all rows, the test window included: fraud
@@ -281,6 +281,11 @@ def _end(facts: Facts) -> str:
   demonstration, not a model for anyone's live traffic.
 - Fraud labels are complete here; in life they come weeks later.
 - No card, merchant or time features, so no velocity and no history.
+- The procedure was developed on the sample that the committed bundles are made from, with three
+  looks at its test window (average precision 0.79, 0.78, then 0.75 for the one kept): changes were
+  argued from the validation windows, yet the test figures are not those of a window never seen.
+- That sample has five rows labelled genuine, 21,177 to 30,073 seconds in, that score above 0.99
+  when held out: probably fraud that nobody reported. They were left as they are.
 - Bias towards groups of people cannot be checked: the data names none.
 
 ## Rebuild

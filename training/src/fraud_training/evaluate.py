@@ -200,8 +200,8 @@ def plot_all(scored: Scored, thresholds: Thresholds, title: str, directory: Path
     )
     axes.step(recall, precision, where="post")
     for name, threshold in (("review", thresholds.review), ("decline", thresholds.decline)):
-        at = min(int(np.searchsorted(cuts, threshold)), len(precision) - 1)
-        axes.plot(recall[at], precision[at], "o", label=f"{name} ≥ {threshold:g}")
+        index = min(int(np.searchsorted(cuts, threshold)), len(precision) - 1)
+        axes.plot(recall[index], precision[index], "o", label=f"{name} ≥ {threshold:g}")
     axes.set(xlabel="recall", ylabel="precision (weighted)", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title(f"{title}: precision and recall, out of time")
     axes.legend(loc="lower left")
@@ -215,8 +215,11 @@ def plot_all(scored: Scored, thresholds: Thresholds, title: str, directory: Path
         of_label = scored.label == value
         axes.hist(logit[of_label], edges, weights=scored.weight[of_label], alpha=0.6, label=name)
     for name, threshold in (("review", thresholds.review), ("decline", thresholds.decline)):
-        axes.axvline(np.log(threshold / (1 - threshold)), linestyle="--", color="grey")
-        axes.text(np.log(threshold / (1 - threshold)), axes.get_ylim()[1], name, rotation=90)
+        at = np.log(threshold / (1 - threshold))
+        axes.axvline(at, linestyle="--", color="grey")
+        axes.text(
+            at, 0.98, f" {name}", transform=axes.get_xaxis_transform(), va="top", color="grey"
+        )
     axes.set(xlabel="log-odds of the score (clipped at ±6.9)", ylabel="weighted rows")
     axes.set_yscale("log")
     axes.set_title(f"{title}: scores, out of time")

@@ -69,6 +69,10 @@ def to_graph(fitted: Fitted, name: str) -> onnx.ModelProto:
     kept = [output for output in graph.graph.output if output.name == "probabilities"]
     del graph.graph.output[:]
     graph.graph.output.extend(kept)
+    # The converter may import one domain twice; a strict reader would refuse that.
+    versions = {entry.domain: entry.version for entry in graph.opset_import}
+    del graph.opset_import[:]
+    graph.opset_import.extend(onnx.helper.make_opsetid(*item) for item in sorted(versions.items()))
     onnx.checker.check_model(graph)
     return graph
 
