@@ -78,7 +78,7 @@ audit: ## Known vulnerabilities of the dependencies; fetches the advisory databa
 
 .PHONY: test-rust
 test-rust: onnxruntime kafka-jars ## Rust tests, those against a real broker included
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-python
 test-python: python-env ## Tests of the training package

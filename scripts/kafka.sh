@@ -68,8 +68,9 @@ get() {
     # shellcheck disable=SC2064 # the folder of now
     trap "rm -rf '$temporary'" EXIT
     echo "kafka: downloading the jars of Apache Kafka from Maven Central" >&2
-    mvn --batch-mode --quiet -Dstyle.color=never --file "$root/scripts/kafka/pom.xml" dependency:copy-dependencies \
-        -DincludeScope=runtime -DoutputDirectory="$temporary" </dev/null >&2 ||
+    mvn --batch-mode --quiet --file "$root/scripts/kafka/pom.xml" dependency:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$temporary" </dev/null 2>&1 |
+        sed $'s/\e\\[0m//g' >&2 || # Maven's own farewell to a terminal that is none
         fail "Maven could not download the jars: see its message above; a mirror or proxy is set in Maven's settings.xml"
     (cd "$temporary" && sha256sum --check --quiet --strict "$root/scripts/kafka/libs.sha256") ||
         fail "a jar differs from scripts/kafka/libs.sha256; after a change of pom.xml write that file anew, having read the difference"

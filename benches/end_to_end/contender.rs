@@ -124,8 +124,14 @@ impl Committed {
 
     fn count(&self) -> u64 {
         let offsets = self.consumer.committed_offsets(self.partitions.clone(), Duration::from_secs(10));
-        let offsets = offsets.map(|list| list.elements().iter().filter_map(|element| element.offset().to_raw()).collect());
-        offsets.unwrap_or_else(|_| Vec::new()).into_iter().filter(|offset| *offset > 0).map(|offset| offset as u64).sum()
+        let offsets =
+            offsets.map(|list| list.elements().iter().filter_map(|element| element.offset().to_raw()).collect());
+        offsets
+            .unwrap_or_else(|_| Vec::new())
+            .into_iter()
+            .filter(|offset| *offset > 0)
+            .map(|offset| offset as u64)
+            .sum()
     }
 }
 

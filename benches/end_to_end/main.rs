@@ -72,12 +72,16 @@ fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
 }
 
 fn report(results: &BTreeMap<&str, Vec<Measured>>) {
-    println!("\n{:<38}{:>26}{:>26}{:>8}", "thousand records per second", "per CPU-second (min–max)", "on the wall (min–max)", "RSS MB");
+    println!(
+        "\n{:<38}{:>26}{:>26}{:>8}",
+        "thousand records per second", "per CPU-second (min–max)", "on the wall (min–max)", "RSS MB"
+    );
     for (name, measured) in results {
         let (cpu, cpu_low, cpu_high) = median(measured.iter().map(Measured::per_cpu_second).collect());
         let (wall, wall_low, wall_high) = median(measured.iter().map(Measured::per_second).collect());
         let rss = measured.iter().map(|measured| measured.peak_rss_bytes).max().unwrap_or(0) / 1_000_000;
-        let range = |middle: f64, low: f64, high: f64| format!("{:.0} ({:.0}–{:.0})", middle / 1e3, low / 1e3, high / 1e3);
+        let range =
+            |middle: f64, low: f64, high: f64| format!("{:.0} ({:.0}–{:.0})", middle / 1e3, low / 1e3, high / 1e3);
         println!("{name:<38}{:>26}{:>26}{rss:>8}", range(cpu, cpu_low, cpu_high), range(wall, wall_low, wall_high));
     }
     println!("\nratios per CPU-second, median of the rounds' own ratios");

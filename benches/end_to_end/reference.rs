@@ -22,7 +22,9 @@ const PASSED: usize = 100;
 pub fn main(arguments: &[String]) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let begun = match arguments[..] {
-        ["pass-through", brokers, input, output, records] => pass_through(brokers, input, output, records.parse().unwrap()),
+        ["pass-through", brokers, input, output, records] => {
+            pass_through(brokers, input, output, records.parse().unwrap())
+        }
         ["onnxruntime", model, brokers, input, _, _] => onnxruntime(model, brokers, input),
         _ => panic!("unknown reference {arguments:?}"),
     };
@@ -61,7 +63,8 @@ fn pass_through(brokers: &str, input: &str, output: &str, wanted: u64) -> Begun 
     let producer: BaseProducer = config.create().unwrap();
     let topic = std::ffi::CString::new(output).unwrap();
     // SAFETY: a live client and a valid name; null takes the default topic configuration.
-    let topic = unsafe { sys::rd_kafka_topic_new(producer.client().native_ptr(), topic.as_ptr(), std::ptr::null_mut()) };
+    let topic =
+        unsafe { sys::rd_kafka_topic_new(producer.client().native_ptr(), topic.as_ptr(), std::ptr::null_mut()) };
     let mut buffer = BatchBuffer::new(4096);
     let mut messages: Vec<sys::rd_kafka_message_t> = Vec::with_capacity(4096);
     let (mut passed, mut begun) = (0, None);

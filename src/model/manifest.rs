@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::ModelError;
 use crate::pipeline::decide::Thresholds;
-use crate::pipeline::decode::Feature;
+use crate::pipeline::decode::{Feature, RESERVED_KEYS};
 
 /// Bundle names and versions stand in headers, metrics and JSON: keep them short.
 const MAX_NAME_BYTES: usize = 200;
@@ -122,7 +122,7 @@ impl Manifest {
         }
         let mut names = HashSet::new();
         for feature in &raw.input.features {
-            if matches!(feature.name.as_str(), "" | "transaction_id" | "event_time") {
+            if feature.name.is_empty() || RESERVED_KEYS.contains(&feature.name.as_str()) {
                 return Err(format!("input.features: {:?} cannot be a feature's name", feature.name));
             }
             if !names.insert(&feature.name) {

@@ -30,19 +30,24 @@ pub struct Feature {
     pub default: Option<f32>,
 }
 
+/// Keys of a transaction that mean something else than a feature.
+pub const RESERVED_KEYS: [&str; 5] = ["transaction_id", "event_time", "columns", "data", "dataframe_split"];
+
 /// Where a row's transaction id comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TransactionId {
     /// The transaction had none: `topic-partition-offset-row` takes its place.
+    #[default]
     Absent,
     /// Bytes of the payload, valid as the inside of a JSON string.
     Payload(Range<u32>),
 }
 
 /// Where a row's event time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {
     /// The transaction had none: the record's Kafka timestamp takes its place.
+    #[default]
     Absent,
     /// Epoch milliseconds.
     Milliseconds(i64),
@@ -106,7 +111,10 @@ pub struct Decoder {
     /// `seen[i] == stamp`: feature `i` was read in this row (or column list).
     seen: Vec<u64>,
     stamp: u64,
+    /// What the columns of the last split message held, and its bytes: writers repeat themselves, so the next message
+    /// is compared with them before it is parsed.
     columns: Vec<Column>,
+    columns_text: Vec<u8>,
 }
 
 impl Decoder {
@@ -120,6 +128,7 @@ impl Decoder {
             seen: vec![0; features.len()],
             stamp: 0,
             columns: Vec::new(),
+            columns_text: Vec::new(),
         }
     }
 
@@ -161,22 +170,41 @@ impl Decoder {
 
     /// The outermost object. Whether it is the object form or the split form shows by its keys.
     fn message(&mut self, mut reader: Reader<'_>, record: u32, rows: &mut Rows) -> Result<(), Rejection> {
-        let mut message = Message::default();
-        let row_start = rows.features.len();
+        let mut message = Message { record, row_start: rows.features.len(), ..Message::default() };
+        let meta_start = rows.meta.len();
         self.stamp += 2;
         rows.features.extend(self.features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)));
-        self.members(&mut reader, 0, &mut message, &mut rows.features[row_start..])?;
+        self.members(&mut reader, 0, &mut message, rows)?;
         syntax(&mut reader, |reader| reader.end())?;
 
-        if let Some((columns, data)) = message.split()? {
-            rows.features.truncate(row_start);
-            return self.split(columns, data, &message, record, rows);
+        match message.form()? {
+            Form::Split { decoded: true, .. } => {}
+            Form::Split { columns, mut data, .. } => {
+                self.columns(columns)?;
+                self.split_rows(&mut data, &message, rows)?;
+            }
+            Form::Object => {
+                if let Some(missing) = self.missing_feature() {
+                    let message = format!("{missing} is missing or null and has no default");
+                    return reject(ErrorClass::MissingFeature, message);
+                }
+                rows.meta.push(RowMeta {
+                    record,
+                    row: 0,
+                    transaction_id: TransactionId::Absent,
+                    event_time: EventTime::Absent,
+                });
+            }
         }
-        if let Some(missing) = self.missing_feature() {
-            return reject(ErrorClass::MissingFeature, format!("{missing} is missing or null and has no default"));
+        // What the message says holds for the rows that do not say it themselves.
+        for meta in &mut rows.meta[meta_start..] {
+            if meta.transaction_id == TransactionId::Absent {
+                meta.transaction_id = message.transaction_id.clone();
+            }
+            if meta.event_time == EventTime::Absent {
+                meta.event_time = message.event_time;
+            }
         }
-        let Message { transaction_id, event_time, .. } = message;
-        rows.meta.push(RowMeta { record, row: 0, transaction_id, event_time });
         Ok(())
     }
 
@@ -186,7 +214,7 @@ impl Decoder {
         reader: &mut Reader<'a>,
         depth: u32,
         message: &mut Message<'a>,
-        row: &mut [f32],
+        rows: &mut Rows,
     ) -> Result<(), Rejection> {
         reader.eat(b'{');
         let mut first = true;
@@ -195,100 +223,109 @@ impl Decoder {
         while let Some(key) = syntax(reader, |reader| reader.key(first))? {
             first = false;
             let name = text_of(key)?;
-            let feature = match self.features.get(expected) {
-                Some(feature) if feature.name == name => Some(expected),
-                _ => self.index.get(name.as_ref()).copied(),
-            };
-            match (feature, name.as_ref()) {
-                (Some(feature), _) => {
-                    self.see(feature, &name)?;
-                    if let Some(value) = self.number(reader, feature)? {
-                        row[feature] = value;
-                    } else {
-                        self.seen[feature] = self.stamp + NULL;
-                    }
-                    expected = feature + 1;
-                }
-                (None, "transaction_id") => {
+            if self.features.get(expected).is_some_and(|feature| feature.name == name) {
+                self.feature(reader, expected, message, rows)?;
+                expected += 1;
+                continue;
+            }
+            match name.as_ref() {
+                "transaction_id" => {
                     once(message.id_seen, "transaction_id")?;
                     message.id_seen = true;
                     message.transaction_id = transaction_id(reader)?;
                 }
-                (None, "event_time") => {
+                "event_time" => {
                     once(message.time_seen, "event_time")?;
                     message.time_seen = true;
                     message.event_time = event_time(reader)?;
                 }
-                (None, "columns") => {
+                "columns" => {
                     once(message.columns.is_some(), "columns")?;
+                    reader.space();
                     message.columns = Some(reader.clone());
-                    syntax(reader, |reader| reader.skip(depth + 1))?;
+                    message.columns_known = !self.columns_text.is_empty() && reader.eat_exactly(&self.columns_text);
+                    if !message.columns_known {
+                        syntax(reader, |reader| reader.skip(depth + 1))?;
+                    }
                 }
-                (None, "data") => {
+                "data" => {
                     once(message.data.is_some(), "data")?;
                     message.data = Some(reader.clone());
-                    syntax(reader, |reader| reader.skip(depth + 1))?;
-                }
-                (None, "dataframe_split") if depth == 0 => {
-                    once(message.wrapped, "dataframe_split")?;
-                    message.wrapped = true;
-                    if reader.kind() == Kind::Object {
-                        self.members(reader, 1, message, row)?;
+                    if message.columns_known {
+                        // The usual split message: its rows can be read in passing.
+                        self.split_rows(reader, message, rows)?;
+                        message.decoded = true;
                     } else {
                         syntax(reader, |reader| reader.skip(depth + 1))?;
                     }
                 }
-                _ => syntax(reader, |reader| reader.skip(depth + 1))?,
+                "dataframe_split" if depth == 0 => {
+                    once(message.wrapped, "dataframe_split")?;
+                    message.wrapped = true;
+                    if reader.kind() == Kind::Object {
+                        self.members(reader, 1, message, rows)?;
+                    } else {
+                        syntax(reader, |reader| reader.skip(depth + 1))?;
+                    }
+                }
+                other => match self.index.get(other).copied() {
+                    Some(feature) => {
+                        self.feature(reader, feature, message, rows)?;
+                        expected = feature + 1;
+                    }
+                    None => syntax(reader, |reader| reader.skip(depth + 1))?,
+                },
             }
         }
         Ok(())
     }
 
-    /// The rows of a split message.
-    fn split(
+    /// The value of a feature's key in the object form.
+    #[inline]
+    fn feature(
         &mut self,
-        columns: Reader<'_>,
-        mut data: Reader<'_>,
+        reader: &mut Reader<'_>,
+        feature: usize,
         message: &Message<'_>,
-        record: u32,
         rows: &mut Rows,
     ) -> Result<(), Rejection> {
-        self.columns(columns)?;
+        let twice = self.seen[feature] == self.stamp || self.seen[feature] == self.stamp + NULL;
+        once(twice, &self.features[feature].name)?;
+        self.seen[feature] = self.stamp;
+        match self.number(reader, feature)? {
+            // Beside a split message's rows it means nothing, but is judged all the same.
+            Some(_) if message.decoded => {}
+            Some(value) => rows.features[message.row_start + feature] = value,
+            None => self.seen[feature] = self.stamp + NULL,
+        }
+        Ok(())
+    }
+
+    /// The rows of a split message whose columns are known.
+    fn split_rows(&mut self, data: &mut Reader<'_>, message: &Message<'_>, rows: &mut Rows) -> Result<(), Rejection> {
+        rows.features.truncate(message.row_start);
         if data.kind() != Kind::Array {
-            return reject(
-                ErrorClass::WrongShape,
-                format!("data must be an array of rows, not {}", data.kind().describe()),
-            );
+            let found = data.kind().describe();
+            return reject(ErrorClass::WrongShape, format!("data must be an array of rows, not {found}"));
         }
         data.eat(b'[');
         let mut number = 0;
-        while syntax(&mut data, |data| data.element(number == 0))? {
+        while syntax(data, |data| data.element(number == 0))? {
             if data.kind() != Kind::Array {
                 let found = data.kind().describe();
                 return reject(ErrorClass::WrongShape, format!("data[{number}] must be an array, not {found}"));
             }
-            self.split_row(&mut data, message, record, number, rows)?;
+            self.split_row(data, message.record, number, rows)?;
             number += 1;
         }
         if number == 0 { reject(ErrorClass::WrongShape, "data has no rows") } else { Ok(()) }
     }
 
-    fn split_row(
-        &mut self,
-        data: &mut Reader<'_>,
-        message: &Message<'_>,
-        record: u32,
-        number: u32,
-        rows: &mut Rows,
-    ) -> Result<(), Rejection> {
+    fn split_row(&mut self, data: &mut Reader<'_>, record: u32, number: u32, rows: &mut Rows) -> Result<(), Rejection> {
         let row_start = rows.features.len();
         rows.features.extend(self.features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)));
-        let mut meta = RowMeta {
-            record,
-            row: number,
-            transaction_id: message.transaction_id.clone(),
-            event_time: message.event_time,
-        };
+        let mut meta =
+            RowMeta { record, row: number, transaction_id: TransactionId::Absent, event_time: EventTime::Absent };
         data.eat(b'[');
         let mut width = 0;
         while syntax(data, |data| data.element(width == 0))? {
@@ -320,6 +357,8 @@ impl Decoder {
     fn columns(&mut self, mut reader: Reader<'_>) -> Result<(), Rejection> {
         self.stamp += 2;
         self.columns.clear();
+        self.columns_text.clear();
+        let start = reader.position();
         if reader.kind() != Kind::Array {
             let found = reader.kind().describe();
             return reject(ErrorClass::WrongShape, format!("columns must be an array of names, not {found}"));
@@ -345,17 +384,10 @@ impl Decoder {
             };
             self.columns.push(column);
         }
-        match self.missing_feature() {
-            Some(missing) => {
-                reject(ErrorClass::MissingFeature, format!("columns lacks {missing}, which has no default"))
-            }
-            None => Ok(()),
+        if let Some(missing) = self.missing_feature() {
+            return reject(ErrorClass::MissingFeature, format!("columns lacks {missing}, which has no default"));
         }
-    }
-
-    fn see(&mut self, feature: usize, name: &str) -> Result<(), Rejection> {
-        once(self.seen[feature] == self.stamp || self.seen[feature] == self.stamp + NULL, name)?;
-        self.seen[feature] = self.stamp;
+        self.columns_text.extend_from_slice(reader.since(start));
         Ok(())
     }
 
@@ -415,38 +447,39 @@ impl Decoder {
 const NULL: u64 = 1;
 
 /// What the outermost object said.
+#[derive(Default)]
 struct Message<'a> {
+    record: u32,
+    /// Where the message's first row begins among the batch's features.
+    row_start: usize,
     transaction_id: TransactionId,
     event_time: EventTime,
     id_seen: bool,
     time_seen: bool,
     wrapped: bool,
     columns: Option<Reader<'a>>,
+    /// The columns are those of the last split message.
+    columns_known: bool,
     data: Option<Reader<'a>>,
+    /// The rows were read in passing.
+    decoded: bool,
 }
 
-impl Default for Message<'_> {
-    fn default() -> Self {
-        Message {
-            transaction_id: TransactionId::Absent,
-            event_time: EventTime::Absent,
-            id_seen: false,
-            time_seen: false,
-            wrapped: false,
-            columns: None,
-            data: None,
-        }
-    }
+/// Which of the two forms a message has.
+enum Form<'a> {
+    Object,
+    Split { columns: Reader<'a>, data: Reader<'a>, decoded: bool },
 }
 
 impl<'a> Message<'a> {
-    /// The two parts of the split form; `None`: it is the object form.
-    fn split(&self) -> Result<Option<(Reader<'a>, Reader<'a>)>, Rejection> {
+    fn form(&self) -> Result<Form<'a>, Rejection> {
         match (&self.columns, &self.data) {
-            (Some(columns), Some(data)) => Ok(Some((columns.clone(), data.clone()))),
+            (Some(columns), Some(data)) => {
+                Ok(Form::Split { columns: columns.clone(), data: data.clone(), decoded: self.decoded })
+            }
             _ if self.wrapped => reject(ErrorClass::UnknownSchema, "dataframe_split must hold columns and data"),
             // An object may have a field of its own named "columns" or "data": only both make the split form.
-            _ => Ok(None),
+            _ => Ok(Form::Object),
         }
     }
 }

@@ -312,11 +312,64 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Consumes `text` if it stands here, byte for byte.
+    #[inline]
+    pub fn eat_exactly(&mut self, text: &[u8]) -> bool {
+        let found = self.rest().starts_with(text);
+        self.at += if found { text.len() } else { 0 };
+        found
+    }
+
     /// Reads a number as the nearest f32 (rounded once); infinite where it is out of range.
+    ///
+    /// Grammar and value in one pass for plain decimals of up to 19 digits, which is nearly all of them.
     #[inline]
     pub fn float(&mut self) -> Result<f32, SyntaxError> {
+        self.space();
+        let (start, bytes) = (self.at, self.bytes);
+        let mut at = start + usize::from(self.byte() == Some(b'-'));
+        let negative = at > start;
+        let digit = |at: usize| bytes.get(at).map_or(10, |byte| byte.wrapping_sub(b'0'));
+        let (whole_start, mut mantissa) = (at, 0u64);
+        while digit(at) < 10 {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit(at)));
+            at += 1;
+        }
+        let mut digits = at - whole_start;
+        let leading_zero = digits > 1 && bytes[whole_start] == b'0';
+        let mut fraction = 0;
+        if bytes.get(at) == Some(&b'.') {
+            at += 1;
+            let fraction_start = at;
+            while digit(at) < 10 {
+                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit(at)));
+                at += 1;
+            }
+            fraction = at - fraction_start;
+            if fraction == 0 {
+                return self.float_by_library();
+            }
+            digits += fraction;
+        }
+        let exponent = matches!(bytes.get(at), Some(b'e' | b'E'));
+        if digits == fraction || leading_zero || exponent || digits > 19 {
+            return self.float_by_library();
+        }
+        match nearest_f32(negative, mantissa, fraction) {
+            Some(value) => {
+                self.at = at;
+                Ok(value)
+            }
+            None => self.float_by_library(),
+        }
+    }
+
+    /// Everything the one pass does not decide: faults, exponents, many digits, the middle between two floats.
+    #[cold]
+    fn float_by_library(&mut self) -> Result<f32, SyntaxError> {
         let text = self.number()?;
-        Ok(nearest_f32(text))
+        // JSON's number grammar is a subset of what `f32::from_str` reads; out of range gives an infinity.
+        Ok(std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(f32::NAN))
     }
 
     fn literal(&mut self, word: &'static str) -> Result<(), SyntaxError> {
@@ -375,43 +428,21 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e21, 1e22,
 ];
 
-/// The f32 nearest to a number of JSON's grammar, ties to even.
+/// The f32 nearest to `mantissa / 10^fraction`, ties to even; `None` where this arithmetic cannot tell.
 ///
-/// Digits and powers of ten that an f64 holds exactly give a correctly rounded f64 by one division (Clinger's fast
-/// path). Rounding that to f32 rounds twice, which is wrong only where the f64 lies within one unit of the middle
-/// between two f32: there, and for everything else, the standard library's parser decides.
+/// The mantissa as f64 and the division by an exact power of ten are each off by half a unit in the last place at most
+/// (Clinger's fast path, a mantissa above 2^53 included), so the quotient is within two units of the true value.
+/// Rounding it to f32 goes wrong only where it lies that close to the middle between two f32: a handful of 2^29 values.
 #[inline]
-pub fn nearest_f32(text: &[u8]) -> f32 {
-    let negative = text.first() == Some(&b'-');
-    let (mut mantissa, mut digits, mut fraction, mut seen_point) = (0u64, 0u32, 0usize, false);
-    for &byte in &text[usize::from(negative)..] {
-        match byte {
-            b'0'..=b'9' => {
-                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
-                digits += 1;
-                fraction += usize::from(seen_point);
-            }
-            b'.' => seen_point = true,
-            _ => return parse_f32(text),
-        }
-    }
-    if digits > 19 || mantissa > 1 << 53 || fraction > 22 {
-        return parse_f32(text);
-    }
-    let wide = mantissa as f64 / POWERS_OF_TEN[fraction];
+fn nearest_f32(negative: bool, mantissa: u64, fraction: usize) -> Option<f32> {
+    let wide = mantissa as f64 / POWERS_OF_TEN.get(fraction)?;
     // An f32 keeps 23 of an f64's 52 fraction bits: the middle between two f32 has 0x1000_0000 in the other 29.
     let dropped = wide.to_bits() & 0x1fff_ffff;
-    if (0x0fff_ffff..=0x1000_0001).contains(&dropped) || (wide != 0.0 && wide < 1.2e-38) {
-        return parse_f32(text);
+    if (0x0fff_fffc..=0x1000_0004).contains(&dropped) || (wide < f64::from(f32::MIN_POSITIVE) && mantissa != 0) {
+        return None;
     }
     let narrow = wide as f32;
-    if negative { -narrow } else { narrow }
-}
-
-#[cold]
-fn parse_f32(text: &[u8]) -> f32 {
-    // JSON's number grammar is a subset of what `f32::from_str` reads; out of range gives an infinity.
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(f32::NAN)
+    Some(if negative { -narrow } else { narrow })
 }
 
 #[cfg(test)]
@@ -422,6 +453,14 @@ mod tests {
     fn accepts(bytes: &[u8]) -> bool {
         let mut reader = Reader::new(bytes);
         reader.skip(0).and_then(|()| reader.end()).is_ok()
+    }
+
+    /// The value of `text`, which must be a number and nothing else.
+    fn float(text: &str) -> f32 {
+        let mut reader = Reader::new(text.as_bytes());
+        let value = reader.float().expect("a number");
+        reader.end().expect("nothing else");
+        value
     }
 
     fn serde_accepts(bytes: &[u8]) -> bool {
@@ -508,13 +547,40 @@ mod tests {
             "123456789012345678901234567890",
         ] {
             let expected: f32 = text.parse().expect("a number");
-            assert_eq!(nearest_f32(text.as_bytes()).to_bits(), expected.to_bits(), "{text}");
+            assert_eq!(float(text).to_bits(), expected.to_bits(), "{text}");
         }
-        assert!(nearest_f32(b"1e999").is_infinite());
-        assert!(nearest_f32(b"1e39").is_infinite());
+        assert!(float("1e999").is_infinite());
+        assert!(float("1e39").is_infinite());
+    }
+
+    /// Decimals built around the middle between two neighbouring floats: where a second rounding would show.
+    #[test]
+    fn decimals_around_every_kind_of_middle_round_once() {
+        for bits in (0x0080_0000..0x7f00_0000u32).step_by(7_654_321) {
+            let (low, high) = (f32::from_bits(bits), f32::from_bits(bits + 1));
+            let middle = (f64::from(low) + f64::from(high)) / 2.0;
+            for precision in [0, 5, 9, 12, 15, 17, 18] {
+                for offset in [-2i64, -1, 0, 1, 2] {
+                    let near = f64::from_bits((middle.to_bits() as i64 + offset) as u64);
+                    let text = format!("{near:.precision$}");
+                    let expected: f32 = text.parse().expect("a number");
+                    assert_eq!(float(&text).to_bits(), expected.to_bits(), "{text}");
+                }
+            }
+        }
     }
 
     proptest! {
+        #[test]
+        fn float_accepts_what_number_accepts(text in r"[\-+]?[0-9]{0,3}(\.[0-9]{0,3})?([eE][+\-]?[0-9]{0,2})?") {
+            let (mut one, mut other) = (Reader::new(text.as_bytes()), Reader::new(text.as_bytes()));
+            let (value, text_of) = (one.float(), other.number().map(<[u8]>::len));
+            prop_assert_eq!(value.is_ok(), text_of.is_ok(), "{}", text);
+            if value.is_ok() {
+                prop_assert_eq!(one.position(), other.position(), "{}", text);
+            }
+        }
+
         #[test]
         fn any_bytes_are_judged_as_serde_json_judges_them(text in r#"[\{\}\[\],:"a1\.\-eE\+ \\untrfls0]{0,24}"#) {
             prop_assume!(!text.contains("\\u")); // serde_json's IgnoredAny does not check surrogate pairs
@@ -542,7 +608,7 @@ mod tests {
             let scientific = format!("{plain}e{exponent}");
             for text in [plain, scientific] {
                 let expected: f32 = text.parse().expect("a number");
-                prop_assert_eq!(nearest_f32(text.as_bytes()).to_bits(), expected.to_bits(), "{}", text);
+                prop_assert_eq!(float(&text).to_bits(), expected.to_bits(), "{}", text);
             }
         }
 
@@ -550,9 +616,9 @@ mod tests {
         fn any_float_reads_back(bits in any::<u32>()) {
             let value = f32::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(nearest_f32(format!("{value}").as_bytes()).to_bits(), bits);
+            prop_assert_eq!(float(&format!("{value}")).to_bits(), bits);
             let mut buffer = ryu::Buffer::new();
-            prop_assert_eq!(nearest_f32(buffer.format(value).as_bytes()).to_bits(), bits);
+            prop_assert_eq!(float(buffer.format(value)).to_bits(), bits);
         }
     }
 

@@ -149,6 +149,44 @@ fn a_null_in_one_message_is_forgotten_in_the_next() {
     }
 }
 
+#[test]
+fn columns_that_change_from_message_to_message_are_followed() {
+    let (mut rows, mut decoder) = (Rows::default(), decoder());
+    let mut decode = |text: &str| {
+        rows.clear();
+        decoder.decode(Some(text.as_bytes()), 0, &mut rows).map(|_| rows.features.clone()).map_err(|error| error.class)
+    };
+    let usual = r#"{"columns":["V1","V2"],"data":[[1,2],[3,4]]}"#;
+    for _ in 0..2 {
+        assert_eq!(decode(usual), Ok(vec![1.0, 2.0, 0.5, 3.0, 4.0, 0.5]));
+        assert_eq!(decode(usual), Ok(vec![1.0, 2.0, 0.5, 3.0, 4.0, 0.5]));
+        assert_eq!(decode(r#"{"columns":["V2","V1"],"data":[[1,2]]}"#), Ok(vec![2.0, 1.0, 0.5]));
+        assert_eq!(decode(r#"{"columns":["V2","V1"] , "data" : [ [ 1 , 2 ] ] }"#), Ok(vec![2.0, 1.0, 0.5]));
+        assert_eq!(decode(r#"{"columns":["V2"],"data":[[1]]}"#), Err(ErrorClass::MissingFeature));
+        assert_eq!(decode(usual), Ok(vec![1.0, 2.0, 0.5, 3.0, 4.0, 0.5]));
+        assert_eq!(decode(r#"{"columns":["V1","V2"],"data":[[1,2,3]]}"#), Err(ErrorClass::WrongShape));
+        assert_eq!(decode(r#"{"columns":["V1","V2"],"data":[[1,2]],"data":[[1,2]]}"#), Err(ErrorClass::MalformedJson));
+        assert_eq!(decode(r#"{"columns":["V1","V2"],"V2":"x"}"#), Err(ErrorClass::NotANumber));
+        assert_eq!(decode(r#"{"V1":7,"columns":["V1","V2"],"V2":8}"#), Ok(vec![7.0, 8.0, 0.5]));
+        assert_eq!(decode(r#"{"V1":7,"columns":["V1","V2"],"data":[[1,2]],"V2":8}"#), Ok(vec![1.0, 2.0, 0.5]));
+        assert_eq!(decode(r#"{"columns":["V1","V2"],"data":[[1,2]]"#), Err(ErrorClass::MalformedJson));
+    }
+}
+
+#[test]
+fn a_split_messages_own_id_and_time_hold_for_rows_without() {
+    let (mut rows, mut decoder) = (Rows::default(), decoder());
+    let text =
+        r#"{"columns":["V1","V2","event_time"],"data":[[1,2,5],[1,2,null]],"event_time":9,"transaction_id":"a"}"#;
+    for _ in 0..2 {
+        rows.clear();
+        decoder.decode(Some(text.as_bytes()), 0, &mut rows).expect("valid");
+        let times: Vec<EventTime> = rows.meta.iter().map(|meta| meta.event_time).collect();
+        assert_eq!(times, [EventTime::Milliseconds(5), EventTime::Milliseconds(9)]);
+        assert!(rows.meta.iter().all(|meta| meta.transaction_id != TransactionId::Absent));
+    }
+}
+
 proptest! {
     #[test]
     fn numbers_are_the_nearest_f32(v1 in any::<f32>(), v2 in -1e30f64..1e30, amount in any::<i32>()) {
@@ -161,8 +199,18 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic_and_what_is_accepted_is_json(text in r#"\{("(V1|V2|Amount|data|columns|x|event_time)":(1|-2.5e3|null|"t"|\[\]|\[\[1,2\]\]|\["V1","V2"\]|\{\}),?){0,5}\}"#) {
-        if decode(&text).is_ok() {
+        let cold = decode(&text).map(|rows| rows.features).map_err(|rejection| rejection.class);
+        if cold.is_ok() {
             prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
+        }
+        // What was learned from an earlier message changes no judgement and no value.
+        let (mut rows, mut learned) = (Rows::default(), decoder());
+        learned.decode(Some(br#"{"columns":["V1","V2"],"data":[[1,2]]}"#), 0, &mut rows).expect("valid");
+        rows.clear();
+        let warm = learned.decode(Some(text.as_bytes()), 0, &mut rows).map(|_| rows.features);
+        prop_assert_eq!(warm.is_ok(), cold.is_ok(), "{}", text);
+        if let (Ok(warm), Ok(cold)) = (warm, cold) {
+            prop_assert_eq!(warm, cold);
         }
     }
 
