@@ -9,7 +9,6 @@ ARGS ?=
 
 release := target/release
 venv := .runtime/venv
-ruff_sources := training tests/deploy
 
 .PHONY: help
 help: ## Show this list
@@ -58,6 +57,14 @@ check: build ## Ask the worker whether model, ONNX Runtime, broker and topics ar
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
 	$(venv)/bin/fraud-training train $(ARGS)
 
+.PHONY: bench
+bench: onnxruntime kafka-jars ## Measure the whole worker against references in one run, on a real broker (some minutes)
+	$(CARGO) bench --locked --bench end_to_end
+
+.PHONY: bench-micro
+bench-micro: onnxruntime ## Measure the stages one by one
+	$(CARGO) bench --locked --bench micro $(ARGS)
+
 # ---- check -----------------------------------------------------------------------------------------------------
 
 .PHONY: test
@@ -69,8 +76,10 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
-	$(venv)/bin/ruff check --config training/pyproject.toml $(ruff_sources)
-	$(venv)/bin/ruff format --check --config training/pyproject.toml $(ruff_sources)
+	$(venv)/bin/ruff check training
+	$(venv)/bin/ruff format --check training
+	$(venv)/bin/ruff check --config training/pyproject.toml tests/deploy
+	$(venv)/bin/ruff format --check --config training/pyproject.toml tests/deploy
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database

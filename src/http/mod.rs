@@ -9,9 +9,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use crate::telemetry::metrics::Exposition;
 use crate::telemetry::readiness::Readiness;
 
 /// Where the HTTP edge listens unless told otherwise.
@@ -21,7 +21,7 @@ pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 #[derive(Clone)]
 pub struct Edge {
     /// Renders the metrics.
-    pub metrics: PrometheusHandle,
+    pub metrics: Exposition,
     /// Reasons against readiness.
     pub readiness: Readiness,
 }
@@ -55,7 +55,6 @@ fn router(edge: Edge) -> Router {
 }
 
 async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {
-    edge.metrics.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], edge.metrics.render())
 }
 

@@ -83,8 +83,8 @@ impl Bundle {
         self.run(scorer, &rows.features, &mut scores)?;
         for ((score, expected), line) in scores.iter().zip(&expected).zip(lines) {
             let difference = (score - expected).abs();
-            // Negated so that NaN, which compares false with everything, is refused too.
-            if !(difference <= GOLDEN_TOLERANCE) {
+            // NaN compares false with everything: it must not pass for a small difference.
+            if difference.is_nan() || difference > GOLDEN_TOLERANCE {
                 let reason = format!(
                     "scored {score}, training recorded {expected} (tolerance {GOLDEN_TOLERANCE}): the model, its \
                      preprocessing or the feature order is not what training exported"

@@ -341,6 +341,10 @@ impl<'a> Reader<'a> {
         if bytes.get(at) == Some(&b'.') {
             at += 1;
             let fraction_start = at;
+            while let Some(eight) = bytes.get(at..at + 8).and_then(eight_digits) {
+                mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight);
+                at += 8;
+            }
             while digit(at) < 10 {
                 mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit(at)));
                 at += 1;
@@ -427,6 +431,24 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22,
 ];
+
+/// The value of eight ASCII digits, all at once (Lemire, "Quickly parsing eight digits", 2018): pairs, then fours, then
+/// all eight are joined by one multiplication each.
+#[inline]
+fn eight_digits(text: &[u8]) -> Option<u64> {
+    let chunk = u64::from_le_bytes(text.try_into().ok()?);
+    // Each byte is a digit if its high nibble is 3, before and after adding 6 (which takes ':' and beyond to 4).
+    let high = 0xf0f0_f0f0_f0f0_f0f0;
+    if chunk & high != 0x3030_3030_3030_3030
+        || chunk.wrapping_add(0x0606_0606_0606_0606) & high != 0x3030_3030_3030_3030
+    {
+        return None;
+    }
+    let digits = chunk & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff)
+}
 
 /// The f32 nearest to `mantissa / 10^fraction`, ties to even; `None` where this arithmetic cannot tell.
 ///
@@ -551,6 +573,20 @@ mod tests {
         }
         assert!(float("1e999").is_infinite());
         assert!(float("1e39").is_infinite());
+    }
+
+    #[test]
+    fn eight_digits_are_read_as_one_by_one() {
+        for text in ["00000000", "12345678", "99999999", "10000001", "09080706"] {
+            assert_eq!(eight_digits(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        for position in 0..8 {
+            for byte in (0..=255u8).filter(|byte| !byte.is_ascii_digit()) {
+                let mut text = *b"12345678";
+                text[position] = byte;
+                assert_eq!(eight_digits(&text), None, "{byte} at {position}");
+            }
+        }
     }
 
     /// Decimals built around the middle between two neighbouring floats: where a second rounding would show.

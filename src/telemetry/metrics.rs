@@ -4,64 +4,115 @@
 //! instruments (a few atomics per batch, not per record), when it is thrown away the tally is too. So a transaction
 //! that had to be scored twice before it was committed counts once.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fraud_wire::dead_letter::ErrorClass;
 use fraud_wire::verdict::Decision;
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+use super::histogram::{Buckets, Histogram};
 
 /// Upper bounds of the score histogram: even, with the ends that thresholds live at.
-const SCORE_BOUNDS: [f64; 14] = [0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
+const SCORE_BOUNDS: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
 
 /// Upper bounds of end-to-end latency, seconds: half a millisecond to a minute.
-const LATENCY_BOUNDS: [f64; 17] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const LATENCY_BOUNDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Upper bounds of a stage's time for one batch, seconds.
-const STAGE_BOUNDS: [f64; 13] =
-    [0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
+const STAGE_BOUNDS: &[f64] =
+    &[0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
 
 /// Upper bounds of a batch's rows.
-const ROWS_BOUNDS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
+const ROWS_BOUNDS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
 
-/// Installs the process's recorder; `/metrics` renders the handle.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let full = |name: &str| Matcher::Full(format!("fraud_scorer_{name}"));
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(full("score"), &SCORE_BOUNDS)?
-        .set_buckets_for_metric(full("end_to_end_seconds"), &LATENCY_BOUNDS)?
-        .set_buckets_for_metric(full("stage_seconds"), &STAGE_BOUNDS)?
-        .set_buckets_for_metric(full("batch_rows"), &ROWS_BOUNDS)?
-        .install_recorder()?;
+const STAGE_HELP: &str = "Time of a stage for one batch, seconds (commit: for one commit).";
+
+/// Renders everything for `/metrics`.
+#[derive(Clone)]
+pub struct Exposition {
+    counters: PrometheusHandle,
+}
+
+/// Installs the process's recorder.
+pub fn install() -> Result<Exposition, BuildError> {
+    let counters = PrometheusBuilder::new().install_recorder()?;
     describe();
-    Ok(handle)
+    Ok(Exposition { counters })
+}
+
+impl Exposition {
+    /// Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut text = self.counters.render();
+        histograms().render(&mut text);
+        text
+    }
 }
 
 fn describe() {
-    describe_counter!(
-        "fraud_scorer_transactions_total",
-        "Transaction rows that ended as a verdict or, as a message, as a dead letter, and were committed"
-    );
-    describe_counter!("fraud_scorer_verdicts_total", "Verdicts committed, by decision");
-    describe_counter!("fraud_scorer_dead_letters_total", "Messages committed to the dead-letter topic, by error class");
-    describe_counter!("fraud_scorer_rebalances_total", "Partitions assigned or revoked, counted per change");
-    describe_counter!(
-        "fraud_scorer_redone_batches_total",
-        "Times the work since the last commit was thrown away and read again"
-    );
-    describe_histogram!("fraud_scorer_score", "Probability of fraud of the committed verdicts");
-    describe_histogram!("fraud_scorer_batch_rows", "Rows scored together");
-    describe_histogram!("fraud_scorer_stage_seconds", "Time of a stage for one batch (commit: for one commit)");
-    describe_histogram!(
-        "fraud_scorer_end_to_end_seconds",
-        "From the transaction's Kafka timestamp to the commit of its verdict (at least once: to the producer's queue)"
-    );
-    describe_gauge!("fraud_scorer_consumer_lag", "Records of a partition that were not yet read");
-    describe_gauge!("fraud_scorer_consumer_lag_seconds", "Age of the last record read while there are more, else 0");
-    describe_gauge!("fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256");
+    for (name, help) in [
+        (
+            "fraud_scorer_transactions_total",
+            "Transaction rows that ended as a verdict or, as a message, as a dead letter, and were committed",
+        ),
+        ("fraud_scorer_verdicts_total", "Verdicts committed, by decision"),
+        ("fraud_scorer_dead_letters_total", "Messages committed to the dead-letter topic, by error class"),
+        ("fraud_scorer_rebalances_total", "Times partitions were assigned, revoked or lost"),
+        ("fraud_scorer_redone_total", "Times the work since the last commit was thrown away and read again"),
+    ] {
+        describe_counter!(name, help);
+    }
+    for (name, help) in [
+        ("fraud_scorer_consumer_lag", "Records of a partition that were not yet read"),
+        ("fraud_scorer_consumer_lag_seconds", "Age of the last record read while there are more, else 0"),
+        ("fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256"),
+    ] {
+        describe_gauge!(name, help);
+    }
+}
+
+/// The process's histograms.
+struct Histograms {
+    score: Histogram,
+    batch_rows: Histogram,
+    end_to_end: Histogram,
+    stages: [Histogram; 4],
+}
+
+impl Histograms {
+    fn new() -> Self {
+        let stage = |label| Histogram::new("fraud_scorer_stage_seconds", STAGE_HELP, label, STAGE_BOUNDS);
+        let score_help = "Probability of fraud of the committed verdicts.";
+        let latency_help = "From the transaction's Kafka timestamp to the commit of its verdict, seconds.";
+        Histograms {
+            score: Histogram::new("fraud_scorer_score", score_help, "", SCORE_BOUNDS),
+            batch_rows: Histogram::new("fraud_scorer_batch_rows", "Rows scored together.", "", ROWS_BOUNDS),
+            end_to_end: Histogram::new("fraud_scorer_end_to_end_seconds", latency_help, "", LATENCY_BOUNDS),
+            stages: [
+                stage("stage=\"decode\""),
+                stage("stage=\"inference\""),
+                stage("stage=\"produce\""),
+                stage("stage=\"commit\""),
+            ],
+        }
+    }
+
+    fn render(&self, text: &mut String) {
+        for histogram in [&self.score, &self.batch_rows, &self.end_to_end] {
+            histogram.render(text, true);
+        }
+        for (index, histogram) in self.stages.iter().enumerate() {
+            histogram.render(text, index == 0);
+        }
+    }
+}
+
+fn histograms() -> &'static Arc<Histograms> {
+    static HISTOGRAMS: OnceLock<Arc<Histograms>> = OnceLock::new();
+    HISTOGRAMS.get_or_init(|| Arc::new(Histograms::new()))
 }
 
 /// A stage of the pipeline, as the `stage` label names it.
@@ -85,15 +136,17 @@ pub struct Instruments {
     dead_letters: [Counter; ErrorClass::ALL.len()],
     rebalances: Counter,
     redone: Counter,
-    score: Histogram,
-    batch_rows: Histogram,
-    end_to_end: Histogram,
-    stages: [Histogram; 4],
+    histograms: Arc<Histograms>,
 }
 
 impl Default for Instruments {
     fn default() -> Self {
-        let stage = |name: &'static str| histogram!("fraud_scorer_stage_seconds", "stage" => name);
+        Instruments::with(histograms().clone())
+    }
+}
+
+impl Instruments {
+    fn with(histograms: Arc<Histograms>) -> Self {
         Instruments {
             transactions: counter!("fraud_scorer_transactions_total"),
             verdicts: Decision::ALL
@@ -101,16 +154,11 @@ impl Default for Instruments {
             dead_letters: ErrorClass::ALL
                 .map(|class| counter!("fraud_scorer_dead_letters_total", "error_class" => class.as_str())),
             rebalances: counter!("fraud_scorer_rebalances_total"),
-            redone: counter!("fraud_scorer_redone_batches_total"),
-            score: histogram!("fraud_scorer_score"),
-            batch_rows: histogram!("fraud_scorer_batch_rows"),
-            end_to_end: histogram!("fraud_scorer_end_to_end_seconds"),
-            stages: [stage("decode"), stage("inference"), stage("produce"), stage("commit")],
+            redone: counter!("fraud_scorer_redone_total"),
+            histograms,
         }
     }
-}
 
-impl Instruments {
     /// The model that scores from now on.
     pub fn model(&self, name: &str, version: &str, sha256: &str) {
         let labels = [("name", name.to_owned()), ("version", version.to_owned()), ("sha256", sha256.to_owned())];
@@ -119,12 +167,12 @@ impl Instruments {
 
     /// Time of a stage for one batch.
     pub fn stage(&self, stage: Stage, time: Duration) {
-        self.stages[stage as usize].record(time.as_secs_f64());
+        self.histograms.stages[stage as usize].record(time.as_secs_f64());
     }
 
     /// Rows scored together.
     pub fn batch(&self, rows: usize) {
-        self.batch_rows.record(rows as f64);
+        self.histograms.batch_rows.record(rows as f64);
     }
 
     /// Partitions came or went.
@@ -140,11 +188,8 @@ impl Instruments {
     /// Lag of one partition.
     pub fn lag(&self, topic: &str, partition: i32, records: i64, seconds: f64) {
         let labels = || [("topic", topic.to_owned()), ("partition", partition.to_string())];
-        let gauges: [(Gauge, f64); 2] = [
-            (gauge!("fraud_scorer_consumer_lag", &labels()), records as f64),
-            (gauge!("fraud_scorer_consumer_lag_seconds", &labels()), seconds),
-        ];
-        gauges.into_iter().for_each(|(gauge, value)| gauge.set(value));
+        gauge!("fraud_scorer_consumer_lag", &labels()).set(records as f64);
+        gauge!("fraud_scorer_consumer_lag_seconds", &labels()).set(seconds);
     }
 
     /// Adds committed work; empties the tally. `now` in epoch milliseconds.
@@ -156,12 +201,11 @@ impl Instruments {
         for (counter, count) in self.dead_letters.iter().zip(&tally.dead_letters).filter(|(_, count)| **count > 0) {
             counter.increment(*count);
         }
-        tally.scores.drain_into(&self.score);
-        let mut latency = Buckets::new(&LATENCY_BOUNDS);
         for timestamp in tally.timestamps.drain(..) {
-            latency.add((now - timestamp).max(0) as f64 / 1000.0);
+            tally.latency.add((now - timestamp).max(0) as f64 / 1000.0);
         }
-        latency.drain_into(&self.end_to_end);
+        self.histograms.score.drain(&mut tally.scores);
+        self.histograms.end_to_end.drain(&mut tally.latency);
         tally.clear();
     }
 }
@@ -172,6 +216,7 @@ pub struct Tally {
     verdicts: [u64; 3],
     dead_letters: [u64; ErrorClass::ALL.len()],
     scores: Buckets,
+    latency: Buckets,
     timestamps: Vec<i64>,
 }
 
@@ -180,7 +225,8 @@ impl Default for Tally {
         Tally {
             verdicts: [0; 3],
             dead_letters: [0; ErrorClass::ALL.len()],
-            scores: Buckets::new(&SCORE_BOUNDS),
+            scores: Buckets::new(SCORE_BOUNDS),
+            latency: Buckets::new(LATENCY_BOUNDS),
             timestamps: Vec::new(),
         }
     }
@@ -205,44 +251,8 @@ impl Tally {
         self.verdicts = [0; 3];
         self.dead_letters = [0; ErrorClass::ALL.len()];
         self.scores.clear();
+        self.latency.clear();
         self.timestamps.clear();
-    }
-}
-
-/// A histogram in plain memory, handed over as one mean per bucket: bucket counts and the sum stay exact.
-#[derive(Debug)]
-struct Buckets {
-    bounds: &'static [f64],
-    counts: Vec<u32>,
-    sums: Vec<f64>,
-}
-
-impl Buckets {
-    fn new(bounds: &'static [f64]) -> Self {
-        Buckets { bounds, counts: vec![0; bounds.len() + 1], sums: vec![0.0; bounds.len() + 1] }
-    }
-
-    #[inline]
-    fn add(&mut self, value: f64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[bucket] += 1;
-        self.sums[bucket] += value;
-    }
-
-    fn drain_into(&mut self, histogram: &Histogram) {
-        for (bucket, (count, sum)) in
-            self.counts.iter().zip(&self.sums).enumerate().filter(|(_, (count, _))| **count > 0)
-        {
-            // Rounding must not lift the mean over its bucket's bound.
-            let mean = (sum / f64::from(*count)).min(self.bounds.get(bucket).copied().unwrap_or(f64::INFINITY));
-            histogram.record_many(mean, *count as usize);
-        }
-        self.clear();
-    }
-
-    fn clear(&mut self) {
-        self.counts.fill(0);
-        self.sums.fill(0.0);
     }
 }
 
@@ -252,15 +262,9 @@ mod tests {
 
     #[test]
     fn committed_work_shows_and_thrown_away_work_does_not() {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full("fraud_scorer_score".into()), &SCORE_BOUNDS)
-            .and_then(|builder| {
-                builder.set_buckets_for_metric(Matcher::Full("fraud_scorer_end_to_end_seconds".into()), &LATENCY_BOUNDS)
-            })
-            .expect("buckets")
-            .build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         let text = metrics::with_local_recorder(&recorder, || {
-            let instruments = Instruments::default();
+            let instruments = Instruments::with(Arc::new(Histograms::new()));
             let mut tally = Tally::default();
             tally.verdict(Decision::Decline, 0.97, Some(0));
             tally.clear();
@@ -270,7 +274,10 @@ mod tests {
             tally.dead_letter(ErrorClass::TooLarge);
             instruments.committed(&mut tally, 1_100);
             instruments.committed(&mut tally, 1_100);
-            recorder.handle().render()
+            instruments.stage(Stage::Commit, Duration::from_millis(3));
+            let mut text = recorder.handle().render();
+            instruments.histograms.render(&mut text);
+            text
         });
         for line in [
             "fraud_scorer_transactions_total 4",
@@ -283,8 +290,12 @@ mod tests {
             "fraud_scorer_score_bucket{le=\"1\"} 3",
             "fraud_scorer_end_to_end_seconds_bucket{le=\"0.05\"} 0",
             "fraud_scorer_end_to_end_seconds_bucket{le=\"0.1\"} 2",
+            "fraud_scorer_stage_seconds_bucket{stage=\"commit\",le=\"0.005\"} 1",
+            "fraud_scorer_stage_seconds_count{stage=\"decode\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }
+        let types = text.lines().filter(|line| line.starts_with("# TYPE fraud_scorer_stage_seconds")).count();
+        assert_eq!(types, 1, "one description for all stages");
     }
 }

@@ -1,4 +1,5 @@
 //! What the worker tells about itself: metrics, readiness. Written by the pipeline, read by the HTTP edge.
 
+pub mod histogram;
 pub mod metrics;
 pub mod readiness;

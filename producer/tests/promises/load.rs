@@ -36,18 +36,22 @@ fn event_times_are_the_intended_send_times() {
 
 #[test]
 fn the_first_record_does_not_wait_for_the_client_to_start() {
-    let broker = Broker::new(1);
-    let mut first_delivery = None;
-    let job = Job::new(&broker.kafka(), &broker.topic, profile(1)).rate(1_000).count(1_000);
-    let report = run(job, &AtomicBool::new(false), |progress: &Progress| {
-        if progress.delivered > 0 && first_delivery.is_none() {
-            first_delivery = Some(progress.elapsed);
-        }
-    });
-    assert!(report.unwrap().is_complete());
-    // Without the wait it takes half a second; with it, the first look at the progress already sees deliveries.
-    let first_delivery = first_delivery.unwrap();
-    assert!(first_delivery < Duration::from_millis(400), "first delivery seen after {first_delivery:?}");
+    // Without the wait it takes half a second every time; with it, the first look at the progress already sees
+    // deliveries, unless the machine is busy elsewhere at that moment: one of a few tries shows it.
+    let first_delivery = || {
+        let broker = Broker::new(1);
+        let mut first_delivery = None;
+        let job = Job::new(&broker.kafka(), &broker.topic, profile(1)).rate(1_000).count(1_000);
+        let report = run(job, &AtomicBool::new(false), |progress: &Progress| {
+            if progress.delivered > 0 && first_delivery.is_none() {
+                first_delivery = Some(progress.elapsed);
+            }
+        });
+        assert!(report.unwrap().is_complete());
+        first_delivery.unwrap()
+    };
+    let tries: Vec<Duration> = (0..5).map(|_| first_delivery()).collect();
+    assert!(tries.iter().any(|first| *first < Duration::from_millis(400)), "first deliveries seen after {tries:?}");
 }
 
 #[test]
