@@ -84,7 +84,7 @@ fn pass_through(brokers: &str, input: &str, output: &str, wanted: u64) -> Begun 
         passed += messages.len() as u64;
         begun = begun.or_else(|| (passed > 0).then(now).map(|(wall, cpu)| (passed, wall, cpu)));
         while !messages.is_empty() {
-            let flags = (sys::RD_KAFKA_MSG_F_COPY | sys::RD_KAFKA_MSG_F_PARTITION) as i32;
+            let flags = sys::RD_KAFKA_MSG_F_COPY | sys::RD_KAFKA_MSG_F_PARTITION;
             // SAFETY: the messages point into the batch, which outlives the call.
             unsafe { sys::rd_kafka_produce_batch(topic, -1, flags, messages.as_mut_ptr(), messages.len() as i32) };
             messages.retain(|message| message.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);

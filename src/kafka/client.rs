@@ -66,7 +66,12 @@ pub fn consumer_config(base: &ClientConfig, group: &str) -> ClientConfig {
 /// The transaction times out at the broker after `transaction.timeout.ms`: how long a subscriber waits at most for the
 /// rows behind those of a worker that was killed.
 pub fn transactional_config(base: &ClientConfig, transactional_id: &str) -> ClientConfig {
-    let base = layered(base, &[("transaction.timeout.ms", "15000")], &[("transactional.id", transactional_id)]);
+    let defaults = [
+        ("transaction.timeout.ms", "15000"),
+        // The commit itself says whether all was delivered: a report per message would only cost.
+        ("delivery.report.only.error", "true"),
+    ];
+    let base = layered(base, &defaults, &[("transactional.id", transactional_id)]);
     layered(&base, PRODUCER_DEFAULTS, &[])
 }
 

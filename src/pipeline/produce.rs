@@ -74,7 +74,7 @@ impl Writer {
     ) -> Result<(), Interruption> {
         let (partition, offset, timestamp) = (record.partition(), record.offset(), record.timestamp());
         let payload = record.payload().unwrap_or_default();
-        let headers = self.encoder.verdict_headers(record.header(TRACEPARENT));
+        let trace = record.header(TRACEPARENT);
         for row in engine.rows(rows) {
             let event_time = match row.meta.event_time {
                 EventTime::Milliseconds(time) => time,
@@ -87,7 +87,7 @@ impl Writer {
                 partition,
                 key: record.key(),
                 value: Some(&self.buffer),
-                headers: headers.clone(),
+                headers: self.encoder.verdict_headers(trace),
             };
             committer.send(message, ticket)?;
             tally.verdict(row.decision, row.score, timestamp);
