@@ -28,12 +28,14 @@ impl Signals {
     pub async fn request(mut self, shutdown: Shutdown) {
         loop {
             self.next().await;
-            if shutdown.is_requested() {
+            let again = shutdown.is_requested();
+            // First of all: a log that cannot be written must not keep the worker running.
+            shutdown.request();
+            if again {
                 tracing::warn!("second signal: stopping at once, uncommitted work is read again");
             } else {
                 tracing::info!("stopping: finishing the batch, committing, leaving the group");
             }
-            shutdown.request();
         }
     }
 }

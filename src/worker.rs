@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 
 use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
@@ -65,6 +66,19 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+impl StartError {
+    /// Starting again without a change of configuration will not help.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            StartError::Thread(_) => false,
+            StartError::Kafka(StartupError::Client(error)) => {
+                matches!(error, KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..))
+            }
+            _ => true,
+        }
+    }
+}
+
 /// A worker whose threads run.
 pub struct Worker {
     threads: Vec<JoinHandle<Result<Ended, Interruption>>>,
@@ -116,12 +130,9 @@ impl Worker {
             let (bundle, readiness, shutdown) = (bundle.clone(), readiness.clone(), shutdown.clone());
             let builder = std::thread::Builder::new().name(thread.name.clone());
             let handle = builder.spawn(move || {
-                let stop = shutdown.clone();
+                let alarm = Alarm { shutdown: shutdown.clone(), armed: true };
                 let outcome = ScoringThread::start(thread, &bundle, readiness, shutdown).and_then(ScoringThread::run);
-                if outcome.is_err() {
-                    // One thread that cannot go on ends the process: a supervisor restarts it whole.
-                    stop.request();
-                }
+                alarm.disarm_if(outcome.is_ok());
                 outcome
             });
             threads.push(handle.map_err(StartError::Thread)?);
@@ -147,6 +158,26 @@ impl Worker {
     /// Whether every thread has ended.
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+/// One thread that cannot go on, be it by a panic, ends the process: a supervisor restarts it whole.
+struct Alarm {
+    shutdown: Shutdown,
+    armed: bool,
+}
+
+impl Alarm {
+    fn disarm_if(mut self, well: bool) {
+        self.armed = !well;
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.armed && !self.shutdown.is_requested() {
+            self.shutdown.request();
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub fn initialise_logging(format: LogFormat, default_level: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Whoever read our log may be gone (`… 2>&1 | head`): that must not panic the thread that logs.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let outcome = match format {
         LogFormat::Text => builder.try_init(),

@@ -1,5 +1,6 @@
 //! `fraud-scorer check`: the doctor. One line per question, with the fix where the answer is no; exit 1 on any failure.
 
+use std::io::Write;
 use std::time::Duration;
 
 use fraud_settings::KafkaArguments;
@@ -36,13 +37,18 @@ struct Report {
 
 impl Report {
     fn good(&mut self, what: &str, finding: impl std::fmt::Display) {
-        println!("ok    {what}: {finding}");
+        print(format_args!("ok    {what}: {finding}"));
     }
 
     fn bad(&mut self, what: &str, finding: impl std::fmt::Display) {
-        println!("FAIL  {what}: {finding}");
+        print(format_args!("FAIL  {what}: {finding}"));
         self.failures += 1;
     }
+}
+
+/// A line of the report; a reader who has seen enough (`… | head`) is no reason to panic.
+fn print(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Asks all questions.

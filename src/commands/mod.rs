@@ -6,6 +6,7 @@ pub mod demo;
 pub mod run;
 pub mod score;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use fraud_settings::exit_code;
@@ -27,10 +28,15 @@ pub fn execute(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::from(exit_code::DONE),
         Err(failure) => {
             // A log line for those who read logs, the same sentence for those who read a terminal.
-            eprintln!("error: {:#}", failure.reason);
+            tell(&format!("error: {:#}", failure.reason));
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// A line for the user on standard error; one who is gone is no reason to panic.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Why a command failed, and the process's exit code for it.

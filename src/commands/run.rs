@@ -162,10 +162,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
             tracing::info!("stopped before a broker was reached; nothing was read");
             return Ok(());
         }
-        Err(error @ (StartError::Thread(_) | StartError::Kafka(StartupError::Client(_)))) => {
-            return Err(Failure::at_run_time(error));
-        }
-        Err(error) => return Err(Failure::configuration(error)),
+        Err(error) if error.is_configuration() => return Err(Failure::configuration(error)),
+        Err(error) => return Err(Failure::at_run_time(error)),
     };
     while !shutdown.wait(Duration::from_millis(500)) {}
     end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
@@ -193,7 +191,7 @@ fn end_in_time(limit: Duration, shutdown: &Shutdown) {
                 aborted.get_or_insert_with(std::time::Instant::now);
             }
             if began.elapsed() > limit || aborted.is_some_and(|since| since.elapsed() > Duration::from_secs(1)) {
-                eprintln!("error: leaving took too long; uncommitted work is read again at the next start");
+                super::tell("error: leaving took too long; uncommitted work is read again at the next start");
                 std::process::exit(i32::from(fraud_settings::exit_code::FAILED));
             }
         }

@@ -66,7 +66,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         outcome => outcome.context("reading or writing")?,
     }
-    eprintln!("scored {} rows of {} lines, {} lines rejected", counts.rows, counts.lines, counts.rejected);
+    let Counts { rows, lines, rejected } = counts;
+    super::tell(&format!("scored {rows} rows of {lines} lines, {rejected} lines rejected"));
     Ok(())
 }
 

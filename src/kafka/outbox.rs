@@ -19,7 +19,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::client::{self, BrokerHealth};
@@ -31,8 +31,8 @@ pub const TICKETS: usize = 1024;
 /// never contended, they are there because the context must be `Sync`.
 struct Ledger {
     undelivered: Vec<AtomicI64>,
-    /// Size in bytes of the smallest value a topic refused as too large.
-    refused_size: AtomicUsize,
+    /// Size in bytes of the largest message refused as too large, by kind; 0 where none was.
+    largest_refused: [AtomicUsize; 2],
     failed: AtomicBool,
     failure: Mutex<Option<KafkaError>>,
     health: Arc<BrokerHealth>,
@@ -51,11 +51,12 @@ impl ClientContext for Ledger {
 impl ProducerContext for Ledger {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
-        self.undelivered[ticket % TICKETS].fetch_sub(1, Ordering::Relaxed);
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
+        self.undelivered[(tag >> 1) % TICKETS].fetch_sub(1, Ordering::Relaxed);
         if let Err((error, message)) = result {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                self.refused_size.fetch_min(message.payload_len(), Ordering::Relaxed);
+                let size = message.key_len() + message.payload_len() + message.headers().map_or(0, headers_size);
+                self.largest_refused[tag & 1].fetch_max(size, Ordering::Relaxed);
             }
             self.failed.store(true, Ordering::Relaxed);
             if let Ok(mut failure) = self.failure.lock() {
@@ -65,8 +66,24 @@ impl ProducerContext for Ledger {
     }
 }
 
+/// What a message is; verdicts and dead letters have different ways out of being too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A verdict.
+    Verdict,
+    /// A dead letter.
+    DeadLetter,
+}
+
+impl Kind {
+    /// Both; the index of each is `kind as usize`.
+    pub const ALL: [Kind; 2] = [Kind::Verdict, Kind::DeadLetter];
+}
+
 /// A message on its way out.
 pub struct Outgoing<'a> {
+    /// What it is.
+    pub kind: Kind,
     /// Topic.
     pub topic: &'a str,
     /// Partition.
@@ -77,6 +94,17 @@ pub struct Outgoing<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers.
     pub headers: OwnedHeaders,
+}
+
+impl Outgoing<'_> {
+    /// Bytes of key, value and headers: what a topic's max.message.bytes is about, some framing aside.
+    pub fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers_size(&self.headers)
+    }
+}
+
+fn headers_size(headers: &impl Headers) -> usize {
+    headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum()
 }
 
 /// What became of a send.
@@ -99,7 +127,7 @@ impl Outbox {
     pub fn open(config: &ClientConfig, health: Arc<BrokerHealth>) -> KafkaResult<Outbox> {
         let ledger = Ledger {
             undelivered: (0..TICKETS).map(|_| AtomicI64::new(0)).collect(),
-            refused_size: AtomicUsize::new(usize::MAX),
+            largest_refused: [AtomicUsize::new(0), AtomicUsize::new(0)],
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             health,
@@ -143,8 +171,9 @@ impl Outbox {
 
     /// Queues a message for delivery.
     pub fn send(&self, message: Outgoing<'_>, ticket: usize) -> Sent {
+        let tag = ticket << 1 | message.kind as usize;
         let mut record =
-            BaseRecord::with_opaque_to(message.topic, ticket).partition(message.partition).headers(message.headers);
+            BaseRecord::with_opaque_to(message.topic, tag).partition(message.partition).headers(message.headers);
         record.key = message.key;
         record.payload = message.value;
         match self.producer.send::<[u8], [u8]>(record) {
@@ -180,8 +209,8 @@ impl Outbox {
         ledger.failed.load(Ordering::Relaxed).then(|| ledger.failure.lock().ok()?.clone()).flatten()
     }
 
-    /// Values of this size or more were refused by a topic as too large; `usize::MAX` where none was.
-    pub fn refused_size(&self) -> usize {
-        self.ledger().refused_size.load(Ordering::Relaxed)
+    /// Size of the largest message of this kind that was refused as too large; 0 where none was.
+    pub fn largest_refused(&self, kind: Kind) -> usize {
+        self.ledger().largest_refused[kind as usize].load(Ordering::Relaxed)
     }
 }

@@ -88,7 +88,9 @@ impl ConsumerContext for Events {
         let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.leaving.load(Ordering::Acquire) {
             let outcome = match consumer.rebalance_protocol() {
-                _ if assigned => Ok(()),
+                // Closing waits for an answer; what is accepted is revoked again at once.
+                RebalanceProtocol::Cooperative if assigned => consumer.incremental_assign(list),
+                _ if assigned => consumer.assign(list),
                 RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
                 _ => consumer.unassign(),
             };
@@ -226,9 +228,24 @@ impl Subscription {
         lag
     }
 
-    /// Leaves the group at once, so that the others need not wait for the session to time out.
-    pub fn leave(self) {
+    /// Leaves the group at once, so that the others need not wait for the session to time out. `unanswered` are changes
+    /// that were taken but not answered: the group waits for them.
+    pub fn leave(mut self, unanswered: impl IntoIterator<Item = Change>) {
+        for change in unanswered {
+            let outcome = match &change {
+                Change::Assigned(partitions) => self.accept(partitions),
+                Change::Revoked(partitions) | Change::Lost(partitions) => self.release(partitions),
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%error, ?change, "answering while leaving");
+            }
+        }
         self.consumer.context().leaving.store(true, Ordering::Release);
+        if self.owned.is_empty() {
+            // librdkafka 2.12 closes a cooperative member without partitions but does not tell the group (it skips the
+            // rejoin that would have sent LeaveGroup): unsubscribing first does.
+            self.consumer.unsubscribe();
+        }
         // Dropping the consumer closes it: partitions revoked, LeaveGroup sent.
     }
 

@@ -61,6 +61,11 @@ impl Scorer {
         let (shape, values) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failure)?;
         match (&shape[..], self.column) {
             ([found], _) if *found as usize == rows => scores.extend_from_slice(values),
+            ([_, columns], None) if *columns > 1 => {
+                return Err(InferenceError(format!(
+                    "the output has {columns} columns: say which is the positive class by output.column"
+                )));
+            }
             ([found, columns], column) if *found as usize == rows && column.unwrap_or(0) < *columns as usize => {
                 scores.extend(values.iter().skip(column.unwrap_or(0)).step_by(*columns as usize));
             }

@@ -18,13 +18,21 @@ use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::client::BrokerHealth;
-use crate::kafka::outbox::{Outbox, Outgoing, Sent, TICKETS};
+use crate::kafka::outbox::{Kind, Outbox, Outgoing, Sent, TICKETS};
 use crate::kafka::subscription::{Subscription, offsets};
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
 
-/// One attempt of a call to the broker; between attempts shutdown is looked at.
-const ATTEMPT: Duration = Duration::from_millis(500);
+/// One attempt of a call to the broker; between attempts shutdown is looked at. Long enough for the several round trips
+/// of a transaction's end, coordinator look-ups with their back-off included: an attempt that times out starts anew, and
+/// too short a one would never end.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// After this long the broker has aborted the transaction (transaction.timeout.ms) and repeating its end is in vain.
+const GIVE_UP: Duration = Duration::from_secs(30);
+
+/// How long a farewell may take: whatever it does is done again by the next producer's start.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Output that stands still for this long makes the worker not ready.
 const STALL: Duration = Duration::from_secs(3);
@@ -89,7 +97,7 @@ pub struct Committer {
     in_transaction: bool,
     sent: VecDeque<SentBatch>,
     ticket: usize,
-    refused_size: usize,
+    size_limits: SizeLimits,
     drain_began: Option<Instant>,
     stalled: bool,
 }
@@ -102,7 +110,8 @@ impl Committer {
         shutdown: Shutdown,
         readiness: Readiness,
     ) -> Result<Committer, Interruption> {
-        let outbox = open_outbox(&settings, &health)?;
+        let size_limits = SizeLimits::new(&settings.producer);
+        let outbox = open_outbox(&settings, size_limits.batch_bytes, &health)?;
         let mut committer = Committer {
             settings,
             outbox,
@@ -114,7 +123,7 @@ impl Committer {
             in_transaction: false,
             sent: VecDeque::new(),
             ticket: 0,
-            refused_size: usize::MAX,
+            size_limits,
             drain_began: None,
             stalled: false,
         };
@@ -127,13 +136,13 @@ impl Committer {
             return Ok(());
         }
         self.patiently("the transaction coordinator does not answer", |committer| {
-            committer.outbox.init_transactions(ATTEMPT * 4)
+            committer.outbox.init_transactions(ATTEMPT)
         })
     }
 
-    /// Dead letters with a value of this size or more must leave it out: the topic refused one.
-    pub fn refused_size(&self) -> usize {
-        self.refused_size
+    /// Messages of this kind and of this size or more are refused by their topic; `usize::MAX` where none was yet.
+    pub fn size_limit(&self, kind: Kind) -> usize {
+        self.size_limits.refused[kind as usize]
     }
 
     /// Begins a batch; its messages carry the ticket.
@@ -154,7 +163,8 @@ impl Committer {
     pub fn send(&mut self, mut message: Outgoing<'_>, ticket: usize) -> Result<(), Interruption> {
         let mut waiting: Option<Instant> = None;
         loop {
-            let Outgoing { topic, partition, key, value, .. } = message;
+            let Outgoing { kind, topic, partition, key, value, .. } = message;
+            let size = message.size();
             match self.outbox.send(message, ticket) {
                 Sent::Queued => {
                     if waiting.is_some() {
@@ -167,10 +177,11 @@ impl Committer {
                     self.outbox.serve(Duration::from_millis(20));
                     self.check_delivery()?;
                     self.check_patience(began, "verdicts cannot be delivered")?;
-                    message = Outgoing { topic, partition, key, value, headers };
+                    message = Outgoing { kind, topic, partition, key, value, headers };
                 }
                 Sent::Refused(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
-                    self.refused_size = self.refused_size.min(value.map_or(0, <[u8]>::len));
+                    let refused = &mut self.size_limits.refused[kind as usize];
+                    *refused = size.min(*refused);
                     return Err(Interruption::Redo(format!("a message for {topic} is too large for this client")));
                 }
                 Sent::Refused(error) => return Err(self.severity(&error, "sending")),
@@ -276,21 +287,21 @@ impl Committer {
     pub fn abandon(&mut self) -> Result<(), Interruption> {
         if self.in_transaction {
             // Polite, so that subscribers need not wait for the time-out; the new producer's start does it as well.
-            if let Err(error) = self.outbox.abort_transaction(ATTEMPT) {
+            if let Err(error) = self.outbox.abort_transaction(FAREWELL) {
                 tracing::debug!(%error, "aborting the transaction");
             }
         }
         // Reports that tell why are still to be served: a value its topic refuses must not be sent again.
         let began = Instant::now();
-        while self.outbox.has_unserved() && began.elapsed() < ATTEMPT {
+        while self.outbox.has_unserved() && began.elapsed() < FAREWELL {
             self.outbox.serve(Duration::from_millis(10));
         }
-        self.refused_size = self.refused_size.min(self.outbox.refused_size());
+        self.size_limits.learn(Kind::ALL.map(|kind| self.outbox.largest_refused(kind)));
         self.in_transaction = false;
         self.ready.clear();
         self.sent.clear();
         self.since = None;
-        self.outbox = open_outbox(&self.settings, &self.health)?;
+        self.outbox = open_outbox(&self.settings, self.size_limits.batch_bytes, &self.health)?;
         self.initialise()
     }
 
@@ -327,6 +338,9 @@ impl Committer {
                 }
                 Err(error) if is_transient(&error) => {
                     self.check_patience(began, stall)?;
+                    if began.elapsed() > GIVE_UP {
+                        return Err(Interruption::Redo(format!("{stall}: {error}")));
+                    }
                     // A call that fails at once must not spin.
                     self.outbox.serve(Duration::from_millis(20));
                 }
@@ -375,9 +389,45 @@ impl Committer {
     }
 }
 
-fn open_outbox(settings: &CommitSettings, health: &Arc<BrokerHealth>) -> Result<Outbox, Interruption> {
-    Outbox::open(&settings.producer, health.clone())
-        .map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
+/// What was learned about the sizes that topics take.
+///
+/// A broker refuses whole batches, and the report of each message in one says the same: too large. A message of at
+/// least `batch.size` always travels alone, so a refusal of that size is the message's own; any other only says that
+/// batches are too large for this topic, and makes them smaller until it is clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SizeLimits {
+    batch_bytes: usize,
+    refused: [usize; 2],
+}
+
+impl SizeLimits {
+    fn new(producer: &ClientConfig) -> Self {
+        // librdkafka's default, just below the broker's default max.message.bytes.
+        let batch_bytes = producer.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_000_000);
+        SizeLimits { batch_bytes, refused: [usize::MAX; 2] }
+    }
+
+    /// Takes the largest refused sizes of a producer that is given up; 0 where none was refused.
+    fn learn(&mut self, largest_refused: [usize; 2]) {
+        let batch_bytes = self.batch_bytes;
+        for (refused, size) in self.refused.iter_mut().zip(largest_refused).filter(|(_, size)| *size > 0) {
+            if size >= batch_bytes {
+                *refused = size.min(*refused);
+            } else {
+                self.batch_bytes = self.batch_bytes.min((batch_bytes / 4).max(size));
+            }
+        }
+    }
+}
+
+fn open_outbox(
+    settings: &CommitSettings,
+    batch_bytes: usize,
+    health: &Arc<BrokerHealth>,
+) -> Result<Outbox, Interruption> {
+    let mut config = settings.producer.clone();
+    config.set("batch.size", batch_bytes.to_string());
+    Outbox::open(&config, health.clone()).map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
 }
 
 /// Adds `next` to `into`, the later offset winning.
@@ -416,5 +466,23 @@ mod tests {
         let mut ready = HashMap::from([(0, 10), (1, 5)]);
         merge(&mut ready, &HashMap::from([(0, 8), (1, 6), (2, 1)]));
         assert_eq!(ready, HashMap::from([(0, 10), (1, 6), (2, 1)]));
+    }
+
+    #[test]
+    fn a_refusal_of_a_whole_batch_makes_batches_smaller_until_it_is_clear() {
+        let mut limits = SizeLimits { batch_bytes: 1_000_000, refused: [usize::MAX; 2] };
+        limits.learn([0, 0]);
+        assert_eq!(limits, SizeLimits { batch_bytes: 1_000_000, refused: [usize::MAX; 2] });
+        // Verdicts of 300 bytes refused together: no verdict is too large, the batch was.
+        limits.learn([300, 0]);
+        assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX; 2] });
+        // A dead letter larger than a batch travelled alone.
+        limits.learn([0, 500_000]);
+        assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX, 500_000] });
+        // One below the batch's size may have had company: next time it will not.
+        limits.learn([200_000, 0]);
+        assert_eq!(limits.batch_bytes, 200_000);
+        limits.learn([200_000, 0]);
+        assert_eq!(limits, SizeLimits { batch_bytes: 200_000, refused: [200_000, 500_000] });
     }
 }

@@ -156,7 +156,9 @@ impl ScoringThread {
         self.readiness.hold(&name, "left the consumer group");
         // Order matters: the last verdicts are out, so the others may take over.
         drop(self.committer);
-        self.subscription.leave();
+        let mut subscription = self.subscription;
+        let late = subscription.changes().unwrap_or_default();
+        subscription.leave(self.unanswered.into_iter().chain(late));
         tracing::debug!(thread = name, "left the consumer group");
         outcome
     }

@@ -176,6 +176,63 @@ fn a_dead_letter_its_topic_refuses_for_its_size_is_written_without_its_value() {
     }
 }
 
+#[test]
+fn a_verdict_its_topic_refuses_for_its_size_becomes_a_dead_letter() {
+    for guarantee in ["exactly-once", "at-least-once"] {
+        let mut topics = Topics::create(shared(), 1);
+        topics.output = super::support::unique("small-verdicts");
+        topics.make(&topics.output, 1, "50000");
+        let long = good(&"x".repeat(200_000));
+        // Enough good ones that their verdicts fill batches larger than the topic takes, too.
+        let goods: Vec<String> = (0..2_000).map(|number| good(&format!("good-{number}"))).collect();
+        let mut records: Vec<Record<'_>> =
+            goods.iter().map(|good| Record { value: Some(good.as_bytes()), ..Record::default() }).collect();
+        records.insert(1_000, Record { value: Some(long.as_bytes()), ..Record::default() });
+        topics.send(&records);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        let mut letters = topics.subscribe(&topics.dead_letter);
+        letters.wait_for("the dead letter", 1, LIMIT);
+        assert_eq!(letters.seen[0].value.as_deref(), Some(long.as_bytes()));
+        assert_eq!(letters.seen[0].header("error.class").as_deref(), Some("too-large"));
+        assert_eq!(letters.seen[0].header("source.offset").as_deref(), Some("1000"));
+        let mut subscriber = topics.subscribe(&topics.output);
+        wait_for_ids(&mut subscriber, &["good-0", "good-999", "good-1000", "good-1999"]);
+        worker.terminate();
+        assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+        let ids: std::collections::HashSet<String> =
+            topics.read(&topics.output).iter().map(|message| message.verdict().transaction_id).collect();
+        assert_eq!(ids.len(), 2_000, "{guarantee}");
+        if guarantee == "exactly-once" {
+            assert_eq!(topics.read(&topics.output).len(), 2_000, "the redos doubled nothing");
+            assert_eq!(topics.read(&topics.dead_letter).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_dead_letter_with_a_key_its_topic_refuses_is_written_without_it() {
+    let mut topics = Topics::create(shared(), 1);
+    topics.dead_letter = super::support::unique("small-dead-letters");
+    topics.make(&topics.dead_letter, 1, "20000");
+    let key = vec![b'k'; 100_000];
+    let behind = good("behind");
+    topics.send(&[
+        Record { value: Some(b"nonsense"), key: Some(&key), headers: vec![("own", b"header")], ..Record::default() },
+        Record { value: Some(behind.as_bytes()), ..Record::default() },
+    ]);
+    let worker = topics.start_worker(&[]);
+    let mut subscriber = topics.subscribe(&topics.output);
+    wait_for_ids(&mut subscriber, &["behind"]);
+    let mut letters = topics.subscribe(&topics.dead_letter);
+    letters.wait_for("the dead letter", 1, LIMIT);
+    let letter = &letters.seen[0];
+    assert_eq!((letter.value.as_deref(), letter.key.as_deref()), (None, None));
+    assert_eq!(letter.header("error.key-omitted").as_deref(), Some("100000"));
+    assert_eq!(letter.header("error.value-omitted").as_deref(), Some("8"));
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
 /// Reads until verdicts on all `ids` were seen (at least once may repeat them).
 fn wait_for_ids(subscriber: &mut super::support::topics::Subscriber, ids: &[&str]) {
     subscriber.wait_until("verdicts", LIMIT, |seen| {

@@ -52,3 +52,35 @@ fn an_idle_worker_leaves_at_once_with_either_guarantee() {
         assert!(began.elapsed() < Duration::from_secs(2), "{guarantee}: {:?}", began.elapsed());
     }
 }
+
+#[test]
+fn members_without_partitions_leave_the_group_too() {
+    let topics = Topics::create(shared(), 1);
+    let first = topics.start_worker(&["--threads", "4"]);
+    first.terminate();
+    assert_eq!(first.finish(LIMIT).status.code(), Some(0));
+    // Had three silent members stayed behind, this would wait for their sessions to time out (10 s).
+    let began = Instant::now();
+    let mut second = topics.start_worker(&[]);
+    second.wait_for_log("partitions assigned", LIMIT);
+    assert!(began.elapsed() < Duration::from_secs(7), "taking over took {:?}", began.elapsed());
+    second.terminate();
+    assert_eq!(second.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn a_worker_whose_log_nobody_reads_any_more_still_obeys() {
+    use std::io::{BufRead, BufReader};
+    let topics = Topics::create(shared(), 1);
+    let mut child = topics.worker().stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("partitions assigned") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the worker ended early");
+    }
+    drop(log);
+    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let status = super::support::wait_for("the worker ends", Duration::from_secs(10), || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}

@@ -87,8 +87,12 @@ pub mod headers {
     pub const SOURCE_TIMESTAMP: &str = "source.timestamp";
     /// Version of the worker that gave up on the record.
     pub const WORKER_VERSION: &str = "worker.version";
-    /// Present only where the dead-letter topic refuses a value of this size: the bytes left out, decimal.
+    /// Present only where the dead-letter topic refuses a record of this size: bytes of the value left out, decimal.
     pub const VALUE_OMITTED: &str = "error.value-omitted";
+    /// As [`VALUE_OMITTED`], for the record's own headers, where leaving out the value was not enough.
+    pub const HEADERS_OMITTED: &str = "error.headers-omitted";
+    /// As [`VALUE_OMITTED`], for the key, where leaving out value and headers was not enough.
+    pub const KEY_OMITTED: &str = "error.key-omitted";
 }
 
 /// The reason a record became a dead letter: a value, not a failure of the worker.
