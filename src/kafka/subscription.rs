@@ -21,7 +21,7 @@ use rdkafka::consumer::{
 };
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, Statistics, TopicPartitionList};
 
 use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
@@ -146,16 +146,10 @@ impl Subscription {
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
                 Some(Err(error)) => tracing::debug!(%error, "consumer event"),
                 Some(Ok(message)) => {
-                    // Partitions deliver into our own queue; a record here would be one we lose.
-                    let offset = rdkafka::Message::offset(&message);
-                    let partition = rdkafka::Message::partition(&message);
-                    tracing::error!(
-                        partition,
-                        offset,
-                        "a record came by the event queue; rereading from the last commit"
-                    );
-                    drop(message);
-                    self.rewind()?;
+                    // Partitions deliver into our own queue; a record that comes this way would never be scored.
+                    let (partition, offset) = (message.partition(), message.offset());
+                    tracing::error!(partition, offset, "a record came by the event queue");
+                    return Err(KafkaError::NoMessageReceived);
                 }
                 None => break,
             }
@@ -191,14 +185,27 @@ impl Subscription {
         }
     }
 
-    /// Reads all partitions again from their committed offsets: after work was thrown away.
-    pub fn rewind(&mut self) -> KafkaResult<()> {
-        let owned = std::mem::take(&mut self.owned);
-        if owned.is_empty() {
+    /// Reads again from the last commit: after work was thrown away. `first_read` are the offsets of the first records
+    /// read since each partition was assigned, which is where a partition without a commit goes back to.
+    ///
+    /// Seeks rather than unassigns and assigns anew: stopping a partition's fetcher resets the forward of its queue some
+    /// time later, which may be after the next assignment has set it, and then nothing is delivered any more.
+    pub fn rewind(&mut self, first_read: &HashMap<i32, i64>, patience: Duration) -> KafkaResult<()> {
+        let read: Vec<i32> =
+            self.owned.iter().copied().filter(|partition| first_read.contains_key(partition)).collect();
+        if read.is_empty() {
             return Ok(());
         }
-        self.release(&owned)?;
-        self.accept(&owned)
+        let committed = self.consumer.committed_offsets(self.list(&read), patience)?;
+        let mut back = HashMap::with_capacity(read.len());
+        for element in committed.elements() {
+            element.error()?;
+            let first = first_read.get(&element.partition()).copied().unwrap_or(0);
+            let offset = if let Offset::Offset(committed) = element.offset() { committed.max(first) } else { first };
+            back.insert(element.partition(), offset);
+        }
+        let outcome = self.consumer.seek_partitions(offsets(&self.topic, &back)?, patience)?;
+        outcome.elements().iter().try_for_each(|element| element.error())
     }
 
     /// The partitions this member owns.

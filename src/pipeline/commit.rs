@@ -285,16 +285,22 @@ impl Committer {
 
     /// Throws away everything since the last commit and starts over with a new producer.
     pub fn abandon(&mut self) -> Result<(), Interruption> {
-        if self.in_transaction {
-            // Polite, so that subscribers need not wait for the time-out; the new producer's start does it as well.
-            if let Err(error) = self.outbox.abort_transaction(FAREWELL) {
-                tracing::debug!(%error, "aborting the transaction");
-            }
-        }
-        // Reports that tell why are still to be served: a value its topic refuses must not be sent again.
+        // Polite, so that subscribers need not wait for the time-out; the new producer's start does it as well. The abort
+        // waits for reports that we must serve, and those tell what must not be sent again.
         let began = Instant::now();
-        while self.outbox.has_unserved() && began.elapsed() < FAREWELL {
-            self.outbox.serve(Duration::from_millis(10));
+        let mut aborting = self.in_transaction;
+        while (aborting || self.outbox.has_unserved()) && began.elapsed() < FAREWELL {
+            self.outbox.serve(Duration::from_millis(5));
+            if aborting {
+                match self.outbox.abort_transaction(Duration::from_millis(50)) {
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "aborting the transaction");
+                        aborting = false;
+                    }
+                    Ok(()) => aborting = false,
+                }
+            }
         }
         self.size_limits.learn(Kind::ALL.map(|kind| self.outbox.largest_refused(kind)));
         self.in_transaction = false;

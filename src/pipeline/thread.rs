@@ -37,6 +37,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(20);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
+/// How long the questions of going back to the last commit may take.
+const REWIND_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often lag is published.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,8 @@ pub struct ScoringThread {
     buffer: BatchBuffer,
     unanswered: VecDeque<Change>,
     positions: HashMap<i32, i64>,
+    /// Offset of the first record read since the partition was assigned.
+    first_read: HashMap<i32, i64>,
     next: HashMap<i32, i64>,
     /// Kafka timestamp of the last record read, per partition.
     last_read: HashMap<i32, i64>,
@@ -84,6 +89,8 @@ pub struct ScoringThread {
     readiness: Readiness,
     shutdown: Shutdown,
     redos: u32,
+    /// Work was thrown away, but the partitions are not yet back at the last commit.
+    astray: bool,
     lag_published: Instant,
 }
 
@@ -113,6 +120,7 @@ impl ScoringThread {
             writer,
             unanswered: VecDeque::new(),
             positions: HashMap::new(),
+            first_read: HashMap::new(),
             next: HashMap::new(),
             last_read: HashMap::new(),
             tally: Tally::default(),
@@ -120,6 +128,7 @@ impl ScoringThread {
             readiness,
             shutdown,
             redos: 0,
+            astray: false,
             lag_published: Instant::now(),
         })
     }
@@ -170,11 +179,17 @@ impl ScoringThread {
         while let Some(change) = self.unanswered.pop_front() {
             self.answer(change)?;
         }
+        if self.astray {
+            return Err(Interruption::Redo("not yet back at the last commit".into()));
+        }
         let wait = self.committer.due_in().map_or(IDLE_WAIT, |due| due.min(IDLE_WAIT));
         {
             let batch = self.subscription.records(&mut self.buffer, wait);
             let records = admit(&batch, self.subscription.partitions(), &mut self.positions, &mut self.last_read)?;
             if let (Some(_), false) = (records.first(), self.shutdown.is_aborted()) {
+                for record in &records {
+                    self.first_read.entry(record.partition()).or_insert(record.offset());
+                }
                 let ticket = self.committer.begin_batch()?;
                 let times = self.engine.run(records.iter().map(Record::payload));
                 let began = Instant::now();
@@ -210,6 +225,7 @@ impl ScoringThread {
                 tracing::info!(thread = self.settings.name, ?partitions, "partitions assigned");
                 for partition in &partitions {
                     self.positions.remove(partition);
+                    self.first_read.remove(partition);
                 }
                 self.subscription
                     .accept(&partitions)
@@ -242,6 +258,7 @@ impl ScoringThread {
     fn release(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
         for &partition in partitions {
             self.positions.remove(&partition);
+            self.first_read.remove(&partition);
             self.last_read.remove(&partition);
             // The next owner publishes it.
             self.instruments.lag(&self.settings.input_topic, partition, 0, 0.0);
@@ -260,17 +277,24 @@ impl ScoringThread {
             self.shutdown.wait((FIRST_BACKOFF * 2u32.saturating_pow(self.redos - 1)).min(LONGEST_BACKOFF));
         }
         self.redos = self.redos.saturating_add(1).min(16);
-        match self.committer.abandon() {
-            // The broker is still not well: the next turn's redo tries again.
-            Err(Interruption::Redo(reason)) => {
-                tracing::warn!(thread = self.settings.name, reason, "starting over failed")
+        let went_back = self.committer.abandon().and_then(|()| {
+            let rewound = self.subscription.rewind(&self.first_read, REWIND_PATIENCE);
+            rewound.map_err(|error| Interruption::Redo(format!("going back to the last commit: {error}")))
+        });
+        match went_back {
+            Ok(()) => {
+                self.positions.clear();
+                self.astray = false;
+                Ok(())
             }
-            outcome => outcome?,
+            // The broker is still not well. Nothing may be read until the way back is made.
+            Err(Interruption::Redo(reason)) => {
+                tracing::warn!(thread = self.settings.name, reason, "starting over failed");
+                self.astray = true;
+                Ok(())
+            }
+            Err(other) => Err(other),
         }
-        self.positions.clear();
-        self.subscription
-            .rewind()
-            .map_err(|error| Interruption::Fatal(format!("going back to the last commit: {error}")))
     }
 
     fn publish_committed(&mut self) {

@@ -13,6 +13,10 @@ use super::{root, wait_for};
 pub fn scorer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fraud-scorer"));
     command.current_dir(root()).env_remove("RUST_LOG").stdin(Stdio::null());
+    // To see more of a worker that a test is not content with.
+    if let Some(level) = std::env::var_os("FRAUD_SCORER_TEST_LOG") {
+        command.env("RUST_LOG", level);
+    }
     command
 }
 
