@@ -177,6 +177,29 @@ fn a_broker_restart_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_broker_that_hangs_for_a_while_loses_and_doubles_nothing() {
+    const ROWS: usize = 20_000;
+    let broker = Broker::start();
+    let topics = Topics::create(&broker, 2);
+    let mut worker = topics.start_worker(&[]);
+    let mut producer = topics.producer();
+    producer.args(["--rate", "2000", "--count", &ROWS.to_string(), "--seed", "8"]);
+    let producer = Running::start(producer);
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts before the hang", 2_000, LIMIT);
+    broker.signal("-STOP");
+    wait_for("the worker says that it is not ready", LIMIT, || (worker.get("/readyz").0 == 503).then_some(()));
+    broker.signal("-CONT");
+    subscriber.wait_for("all verdicts", ROWS, LIMIT);
+    subscriber.settle(Duration::from_millis(500));
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
+    worker.wait_until_ready();
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
 fn at_least_once_loses_nothing_through_a_kill() {
     const ROWS: usize = 20_000;
     let topics = Topics::create(shared(), 2);

@@ -116,6 +116,14 @@ impl Broker {
         }
     }
 
+    /// Stops or continues it as it stands: connections stay open, nothing answers.
+    pub fn signal(&self, signal: &str) {
+        let properties = self.directory.path().join("server.properties");
+        let pattern = format!("^java .*kafka.Kafka {}", properties.display());
+        let status = Command::new("pkill").args([signal, "--full", &pattern]).status().unwrap();
+        assert!(status.success(), "{signal} to {pattern}");
+    }
+
     fn write_properties(&self) -> PathBuf {
         let (port, controller) = (self.port, self.controller_port);
         let protocol = if self.sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
