@@ -9,6 +9,9 @@
 //! ([`Committer::abandon`]) and read again. There is one such path for every failure, fencing and time-outs included:
 //! a new producer under the same transactional id, which makes the broker abort what the old one left open.
 
+mod severity;
+mod size_limits;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +20,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use self::severity::{is_transient, severity};
+use self::size_limits::SizeLimits;
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::outbox::{Kind, Outbox, Outgoing, Sent, TICKETS};
 use crate::kafka::subscription::{Subscription, offsets};
@@ -184,7 +189,7 @@ impl Committer {
                     *refused = size.min(*refused);
                     return Err(Interruption::Redo(format!("a message for {topic} is too large for this client")));
                 }
-                Sent::Refused(error) => return Err(self.severity(&error, "sending")),
+                Sent::Refused(error) => return Err(severity(&error, "sending")),
             }
         }
     }
@@ -227,9 +232,7 @@ impl Committer {
         match self.settings.guarantee {
             Guarantee::ExactlyOnce => self.commit_transaction(subscription)?,
             Guarantee::AtLeastOnce => {
-                subscription
-                    .commit(&self.ready, CommitMode::Async)
-                    .map_err(|error| self.severity(&error, "committing"))?;
+                subscription.commit(&self.ready, CommitMode::Async).map_err(|error| severity(&error, "committing"))?;
                 self.ready.clear();
                 self.since = if self.sent.is_empty() { None } else { Some(Instant::now()) };
             }
@@ -325,7 +328,7 @@ impl Committer {
     fn check_delivery(&mut self) -> Result<(), Interruption> {
         match self.outbox.failure() {
             None => Ok(()),
-            Some(error) => Err(self.severity(&error, "delivering")),
+            Some(error) => Err(severity(&error, "delivering")),
         }
     }
 
@@ -350,20 +353,8 @@ impl Committer {
                     // A call that fails at once must not spin.
                     self.outbox.serve(Duration::from_millis(20));
                 }
-                Err(error) => return Err(self.severity(&error, stall)),
+                Err(error) => return Err(severity(&error, stall)),
             }
-        }
-    }
-
-    fn severity(&self, error: &KafkaError, doing: &str) -> Interruption {
-        match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed,
-            ) => Interruption::Fatal(format!("{doing}: {error}. Grant this user the rights (docs/OPERATIONS.md)")),
-            _ => Interruption::Redo(format!("{doing}: {error}")),
         }
     }
 
@@ -395,37 +386,6 @@ impl Committer {
     }
 }
 
-/// What was learned about the sizes that topics take.
-///
-/// A broker refuses whole batches, and the report of each message in one says the same: too large. A message of at
-/// least `batch.size` always travels alone, so a refusal of that size is the message's own; any other only says that
-/// batches are too large for this topic, and makes them smaller until it is clear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SizeLimits {
-    batch_bytes: usize,
-    refused: [usize; 2],
-}
-
-impl SizeLimits {
-    fn new(producer: &ClientConfig) -> Self {
-        // librdkafka's default, just below the broker's default max.message.bytes.
-        let batch_bytes = producer.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_000_000);
-        SizeLimits { batch_bytes, refused: [usize::MAX; 2] }
-    }
-
-    /// Takes the largest refused sizes of a producer that is given up; 0 where none was refused.
-    fn learn(&mut self, largest_refused: [usize; 2]) {
-        let batch_bytes = self.batch_bytes;
-        for (refused, size) in self.refused.iter_mut().zip(largest_refused).filter(|(_, size)| *size > 0) {
-            if size >= batch_bytes {
-                *refused = size.min(*refused);
-            } else {
-                self.batch_bytes = self.batch_bytes.min((batch_bytes / 4).max(size));
-            }
-        }
-    }
-}
-
 fn open_outbox(
     settings: &CommitSettings,
     batch_bytes: usize,
@@ -444,25 +404,6 @@ fn merge(into: &mut HashMap<i32, i64>, next: &HashMap<i32, i64>) {
     }
 }
 
-/// The same call may succeed later.
-fn is_transient(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::Transaction(error) => !error.is_fatal() && !error.txn_requires_abort() && error.is_retriable(),
-        KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut) => true,
-        KafkaError::ConsumerCommit(code) => matches!(
-            code,
-            RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::RequestTimedOut
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::NotCoordinator
-                | RDKafkaErrorCode::CoordinatorLoadInProgress
-                | RDKafkaErrorCode::WaitingForCoordinator
-        ),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,23 +413,5 @@ mod tests {
         let mut ready = HashMap::from([(0, 10), (1, 5)]);
         merge(&mut ready, &HashMap::from([(0, 8), (1, 6), (2, 1)]));
         assert_eq!(ready, HashMap::from([(0, 10), (1, 6), (2, 1)]));
-    }
-
-    #[test]
-    fn a_refusal_of_a_whole_batch_makes_batches_smaller_until_it_is_clear() {
-        let mut limits = SizeLimits { batch_bytes: 1_000_000, refused: [usize::MAX; 2] };
-        limits.learn([0, 0]);
-        assert_eq!(limits, SizeLimits { batch_bytes: 1_000_000, refused: [usize::MAX; 2] });
-        // Verdicts of 300 bytes refused together: no verdict is too large, the batch was.
-        limits.learn([300, 0]);
-        assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX; 2] });
-        // A dead letter larger than a batch travelled alone.
-        limits.learn([0, 500_000]);
-        assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX, 500_000] });
-        // One below the batch's size may have had company: next time it will not.
-        limits.learn([200_000, 0]);
-        assert_eq!(limits.batch_bytes, 200_000);
-        limits.learn([200_000, 0]);
-        assert_eq!(limits, SizeLimits { batch_bytes: 200_000, refused: [200_000, 500_000] });
     }
 }
