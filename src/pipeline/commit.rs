@@ -9,6 +9,7 @@
 //! ([`Committer::abandon`]) and read again. There is one such path for every failure, fencing and time-outs included:
 //! a new producer under the same transactional id, which makes the broker abort what the old one left open.
 
+mod notary;
 mod severity;
 mod size_limits;
 
@@ -20,6 +21,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use self::notary::{Notary, Order};
 use self::severity::{is_transient, severity};
 use self::size_limits::SizeLimits;
 use crate::kafka::client::BrokerHealth;
@@ -82,6 +84,15 @@ pub struct CommitSettings {
     pub drain_timeout: Duration,
 }
 
+/// How far commits are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What was handed over before is now committed; it took this long.
+    pub committed: Option<Duration>,
+    /// What was done until now is on its way to be committed.
+    pub handed_over: bool,
+}
+
 /// A batch whose messages were sent, at least once.
 struct SentBatch {
     ticket: usize,
@@ -91,7 +102,10 @@ struct SentBatch {
 /// One thread's commits.
 pub struct Committer {
     settings: CommitSettings,
-    outbox: Outbox,
+    /// At least once: one producer. Exactly once: two, of which one takes messages while the other's transaction ends.
+    outboxes: Vec<Arc<Outbox>>,
+    current: usize,
+    notary: Option<Notary>,
     health: Arc<BrokerHealth>,
     shutdown: Shutdown,
     readiness: Readiness,
@@ -101,6 +115,8 @@ pub struct Committer {
     since: Option<Instant>,
     in_transaction: bool,
     sent: VecDeque<SentBatch>,
+    /// A commit, at least once, that the next progress tells of.
+    reporting: Option<Duration>,
     ticket: usize,
     size_limits: SizeLimits,
     drain_began: Option<Instant>,
@@ -116,10 +132,16 @@ impl Committer {
         readiness: Readiness,
     ) -> Result<Committer, Interruption> {
         let size_limits = SizeLimits::new(&settings.producer);
-        let outbox = open_outbox(&settings, size_limits.batch_bytes, &health)?;
+        let outboxes = open_outboxes(&settings, size_limits.batch_bytes, &health)?;
+        let notary = match settings.guarantee {
+            Guarantee::ExactlyOnce => Some(Notary::start(&settings.name)?),
+            Guarantee::AtLeastOnce => None,
+        };
         let mut committer = Committer {
             settings,
-            outbox,
+            outboxes,
+            current: 0,
+            notary,
             health,
             shutdown,
             readiness,
@@ -127,6 +149,7 @@ impl Committer {
             since: None,
             in_transaction: false,
             sent: VecDeque::new(),
+            reporting: None,
             ticket: 0,
             size_limits,
             drain_began: None,
@@ -140,9 +163,15 @@ impl Committer {
         if self.settings.guarantee == Guarantee::AtLeastOnce {
             return Ok(());
         }
-        self.patiently("the transaction coordinator does not answer", |committer| {
-            committer.outbox.init_transactions(ATTEMPT)
-        })
+        for outbox in self.outboxes.clone() {
+            self.patiently("the transaction coordinator does not answer", |_| outbox.init_transactions(ATTEMPT))?;
+        }
+        Ok(())
+    }
+
+    /// The producer that takes messages.
+    fn outbox(&self) -> &Outbox {
+        &self.outboxes[self.current]
     }
 
     /// Messages of this kind and of this size or more are refused by their topic; `usize::MAX` where none was yet.
@@ -153,7 +182,7 @@ impl Committer {
     /// Begins a batch; its messages carry the ticket.
     pub fn begin_batch(&mut self) -> Result<usize, Interruption> {
         if self.settings.guarantee == Guarantee::ExactlyOnce && !self.in_transaction {
-            self.outbox
+            self.outbox()
                 .begin_transaction()
                 .map_err(|error| Interruption::Redo(format!("beginning a transaction: {error}")))?;
             self.in_transaction = true;
@@ -170,7 +199,7 @@ impl Committer {
         loop {
             let Outgoing { kind, topic, partition, key, value, .. } = message;
             let size = message.size();
-            match self.outbox.send(message, ticket) {
+            match self.outbox().send(message, ticket) {
                 Sent::Queued => {
                     if waiting.is_some() {
                         self.flows_again();
@@ -179,7 +208,7 @@ impl Committer {
                 }
                 Sent::Full(headers) => {
                     let began = *waiting.get_or_insert_with(Instant::now);
-                    self.outbox.serve(Duration::from_millis(20));
+                    self.outbox().serve(Duration::from_millis(20));
                     self.check_delivery()?;
                     self.check_patience(began, "verdicts cannot be delivered")?;
                     message = Outgoing { kind, topic, partition, key, value, headers };
@@ -196,7 +225,7 @@ impl Committer {
 
     /// Ends a batch: `next` are the next offsets to read once its messages are delivered.
     pub fn finish_batch(&mut self, ticket: usize, next: &HashMap<i32, i64>) -> Result<(), Interruption> {
-        self.outbox.serve(Duration::ZERO);
+        self.outbox().serve(Duration::ZERO);
         match self.settings.guarantee {
             Guarantee::ExactlyOnce => merge(&mut self.ready, next),
             Guarantee::AtLeastOnce => {
@@ -204,7 +233,7 @@ impl Committer {
                 // Tickets are reused after a turn of the ring: never have more batches out.
                 let began = Instant::now();
                 while self.sent.len() >= TICKETS - 1 {
-                    self.outbox.serve(Duration::from_millis(20));
+                    self.outbox().serve(Duration::from_millis(20));
                     self.collect_delivered();
                     self.check_delivery()?;
                     self.check_patience(began, "verdicts cannot be delivered")?;
@@ -219,34 +248,108 @@ impl Committer {
         self.since.map(|since| self.settings.interval.saturating_sub(since.elapsed()))
     }
 
-    /// Commits when the interval is over; tells whether it did.
-    pub fn commit_if_due(&mut self, subscription: &Subscription) -> Result<bool, Interruption> {
-        if self.settings.guarantee == Guarantee::AtLeastOnce && !self.sent.is_empty() {
-            self.outbox.serve(Duration::ZERO);
-            self.check_delivery()?;
-            self.collect_delivered();
-        }
-        if self.due_in().is_none_or(|left| !left.is_zero()) {
-            return Ok(false);
-        }
+    /// Commits when the interval is over; tells how far that is.
+    pub fn commit_if_due(&mut self, subscription: &Subscription) -> Result<Progress, Interruption> {
         match self.settings.guarantee {
-            Guarantee::ExactlyOnce => self.commit_transaction(subscription)?,
+            Guarantee::ExactlyOnce => self.commit_transaction_if_due(subscription),
             Guarantee::AtLeastOnce => {
-                subscription.commit(&self.ready, CommitMode::Async).map_err(|error| severity(&error, "committing"))?;
-                self.ready.clear();
-                self.since = if self.sent.is_empty() { None } else { Some(Instant::now()) };
+                let mut progress = Progress { committed: self.reporting.take(), handed_over: false };
+                if !self.sent.is_empty() {
+                    self.outbox().serve(Duration::ZERO);
+                    self.check_delivery()?;
+                    self.collect_delivered();
+                }
+                if self.is_due() {
+                    let began = Instant::now();
+                    let commit = subscription.commit(&self.ready, CommitMode::Async);
+                    commit.map_err(|error| severity(&error, "committing offsets"))?;
+                    self.ready.clear();
+                    self.since = if self.sent.is_empty() { None } else { Some(Instant::now()) };
+                    self.reporting = Some(began.elapsed());
+                    progress.handed_over = true;
+                }
+                Ok(progress)
             }
         }
+    }
+
+    fn is_due(&self) -> bool {
+        self.due_in().is_some_and(|left| left.is_zero())
+    }
+
+    fn commit_transaction_if_due(&mut self, subscription: &Subscription) -> Result<Progress, Interruption> {
+        let mut progress = Progress::default();
+        if let Some(outcome) = self.notary.as_mut().and_then(|notary| notary.outcome(Duration::ZERO)) {
+            progress.committed = Some(outcome?);
+            self.flows_again();
+        }
+        if !self.is_due() {
+            return Ok(progress);
+        }
+        if self.notary.as_ref().and_then(Notary::busy_since).is_some() {
+            // The one before is not committed yet. For a moment this transaction may grow; then the thread waits, or
+            // its own would grow older than the broker bears.
+            let patience = (self.settings.interval * 4).max(Duration::from_secs(1));
+            if self.since.is_none_or(|since| since.elapsed() < patience) {
+                return Ok(progress);
+            }
+            progress.committed = self.wait_for_notary()?;
+        }
+        progress.handed_over = self.hand_over(subscription)?;
+        Ok(progress)
+    }
+
+    /// Passes the open transaction to the notary and changes to the other producer.
+    fn hand_over(&mut self, subscription: &Subscription) -> Result<bool, Interruption> {
+        self.since = None;
+        if !self.in_transaction {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        while self.outbox().has_unserved() {
+            self.outbox().serve(Duration::from_millis(1));
+            self.check_delivery()?;
+            self.check_patience(began, "verdicts cannot be delivered")?;
+        }
+        self.check_delivery()?;
+        let group = subscription
+            .group_metadata()
+            .ok_or_else(|| Interruption::Redo("no longer a member of the group".into()))?;
+        let offsets = offsets(&self.settings.input_topic, &self.ready)
+            .map_err(|error| Interruption::Redo(format!("offsets: {error}")))?;
+        let outbox = self.outboxes[self.current].clone();
+        if let Some(notary) = &mut self.notary {
+            notary.hand_over(Order { outbox, offsets, group })?;
+        }
+        self.in_transaction = false;
+        self.ready.clear();
+        self.current = (self.current + 1) % self.outboxes.len();
         Ok(true)
+    }
+
+    /// Waits for the transaction that is being ended, if there is one.
+    fn wait_for_notary(&mut self) -> Result<Option<Duration>, Interruption> {
+        while let Some(since) = self.notary.as_ref().and_then(Notary::busy_since) {
+            if let Some(outcome) = self.notary.as_mut().and_then(|notary| notary.outcome(Duration::from_millis(20))) {
+                let took = outcome?;
+                self.flows_again();
+                return Ok(Some(took));
+            }
+            self.check_patience(since, "the transaction cannot be committed")?;
+        }
+        Ok(None)
     }
 
     /// Commits everything, now: before partitions are given up and at the end.
     pub fn commit_all(&mut self, subscription: &Subscription) -> Result<(), Interruption> {
-        if self.since.is_none() {
-            return Ok(());
-        }
         match self.settings.guarantee {
-            Guarantee::ExactlyOnce => self.commit_transaction(subscription),
+            Guarantee::ExactlyOnce => {
+                self.wait_for_notary()?;
+                self.hand_over(subscription)?;
+                self.wait_for_notary()?;
+                Ok(())
+            }
+            Guarantee::AtLeastOnce if self.since.is_none() => Ok(()),
             Guarantee::AtLeastOnce => {
                 let began = Instant::now();
                 loop {
@@ -255,7 +358,7 @@ impl Committer {
                     if self.sent.is_empty() {
                         break;
                     }
-                    self.outbox.serve(Duration::from_millis(20));
+                    self.outbox().serve(Duration::from_millis(20));
                     self.check_patience(began, "verdicts cannot be delivered")?;
                 }
                 self.flows_again();
@@ -266,36 +369,40 @@ impl Committer {
         }
     }
 
-    fn commit_transaction(&mut self, subscription: &Subscription) -> Result<(), Interruption> {
-        if self.in_transaction {
-            let group = subscription
-                .group_metadata()
-                .ok_or_else(|| Interruption::Redo("no longer a member of the group".into()))?;
-            let list = offsets(&self.settings.input_topic, &self.ready)
-                .map_err(|error| Interruption::Redo(format!("offsets: {error}")))?;
-            self.patiently("offsets cannot be committed", |committer| {
-                committer.outbox.send_offsets(&list, &group, ATTEMPT)
-            })?;
-            self.patiently("the transaction cannot be committed", |committer| {
-                committer.outbox.commit_transaction(ATTEMPT)
-            })?;
+    /// Lets the transaction that is being ended end, one way or the other; tells whether it was committed. To be called
+    /// before [`Committer::abandon`].
+    pub fn settle(&mut self) -> bool {
+        let ended = self.notary.as_mut().and_then(Notary::give_up);
+        self.reporting.take().is_some() || matches!(ended, Some(Ok(_)))
+    }
+
+    /// Throws away everything since the last commit and starts over with new producers.
+    pub fn abandon(&mut self) -> Result<(), Interruption> {
+        self.farewell();
+        for outbox in &self.outboxes {
+            self.size_limits.learn(Kind::ALL.map(|kind| outbox.largest_refused(kind)));
         }
         self.in_transaction = false;
         self.ready.clear();
+        self.sent.clear();
         self.since = None;
-        Ok(())
+        if self.notary.as_ref().and_then(Notary::busy_since).is_some() {
+            // A call to the broker that does not return: leave it and its thread to themselves.
+            self.notary = Some(Notary::start(&self.settings.name)?);
+        }
+        self.outboxes = open_outboxes(&self.settings, self.size_limits.batch_bytes, &self.health)?;
+        self.initialise()
     }
 
-    /// Throws away everything since the last commit and starts over with a new producer.
-    pub fn abandon(&mut self) -> Result<(), Interruption> {
-        // Polite, so that subscribers need not wait for the time-out; the new producer's start does it as well. The abort
-        // waits for reports that we must serve, and those tell what must not be sent again.
+    /// Aborts the open transaction: polite, so that subscribers need not wait for the time-out; the new producer's start
+    /// does it as well. The abort waits for reports that we must serve, and those tell what must not be sent again.
+    fn farewell(&self) {
         let began = Instant::now();
         let mut aborting = self.in_transaction;
-        while (aborting || self.outbox.has_unserved()) && began.elapsed() < FAREWELL {
-            self.outbox.serve(Duration::from_millis(5));
+        while (aborting || self.outbox().has_unserved()) && began.elapsed() < FAREWELL {
+            self.outbox().serve(Duration::from_millis(5));
             if aborting {
-                match self.outbox.abort_transaction(Duration::from_millis(50)) {
+                match self.outbox().abort_transaction(Duration::from_millis(50)) {
                     Err(error) if is_transient(&error) => {}
                     Err(error) => {
                         tracing::debug!(%error, "aborting the transaction");
@@ -305,18 +412,11 @@ impl Committer {
                 }
             }
         }
-        self.size_limits.learn(Kind::ALL.map(|kind| self.outbox.largest_refused(kind)));
-        self.in_transaction = false;
-        self.ready.clear();
-        self.sent.clear();
-        self.since = None;
-        self.outbox = open_outbox(&self.settings, self.size_limits.batch_bytes, &self.health)?;
-        self.initialise()
     }
 
     fn collect_delivered(&mut self) {
         while let Some(batch) = self.sent.front() {
-            if self.outbox.undelivered(batch.ticket) > 0 {
+            if self.outbox().undelivered(batch.ticket) > 0 {
                 return;
             }
             merge(&mut self.ready, &batch.next);
@@ -326,7 +426,7 @@ impl Committer {
 
     /// A message that failed for good: the work it belongs to must be done again.
     fn check_delivery(&mut self) -> Result<(), Interruption> {
-        match self.outbox.failure() {
+        match self.outbox().failure() {
             None => Ok(()),
             Some(error) => Err(severity(&error, "delivering")),
         }
@@ -351,7 +451,7 @@ impl Committer {
                         return Err(Interruption::Redo(format!("{stall}: {error}")));
                     }
                     // A call that fails at once must not spin.
-                    self.outbox.serve(Duration::from_millis(20));
+                    self.outbox().serve(Duration::from_millis(20));
                 }
                 Err(error) => return Err(severity(&error, stall)),
             }
@@ -373,7 +473,7 @@ impl Committer {
             self.stalled = true;
             let reason = self.health.last_error();
             tracing::warn!(thread = self.settings.name, reason, "{stall}; consumption has stopped until they can");
-            self.readiness.hold(&self.settings.name, format!("{stall}: {reason}"));
+            self.readiness.hold(&self.output_name(), format!("{stall}: {reason}"));
         }
         Ok(())
     }
@@ -381,19 +481,33 @@ impl Committer {
     fn flows_again(&mut self) {
         if std::mem::take(&mut self.stalled) {
             tracing::info!(thread = self.settings.name, "output flows again");
-            self.readiness.clear(&self.settings.name);
+            self.readiness.clear(&self.output_name());
         }
+    }
+
+    /// Under which readiness knows this thread's output; joining the group is another reason of the same thread.
+    fn output_name(&self) -> String {
+        format!("{} output", self.settings.name)
     }
 }
 
-fn open_outbox(
+/// The producers of a thread: exactly once two, each with a transactional id of its own.
+fn open_outboxes(
     settings: &CommitSettings,
     batch_bytes: usize,
     health: &Arc<BrokerHealth>,
-) -> Result<Outbox, Interruption> {
-    let mut config = settings.producer.clone();
-    config.set("batch.size", batch_bytes.to_string());
-    Outbox::open(&config, health.clone()).map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
+) -> Result<Vec<Arc<Outbox>>, Interruption> {
+    let count = if settings.guarantee == Guarantee::ExactlyOnce { 2 } else { 1 };
+    let open = |number: usize| {
+        let mut config = settings.producer.clone();
+        config.set("batch.size", batch_bytes.to_string());
+        if let Some(id) = settings.producer.get("transactional.id") {
+            config.set("transactional.id", format!("{id}-{number}"));
+        }
+        let outbox = Outbox::open(&config, health.clone());
+        outbox.map(Arc::new).map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
+    };
+    (0..count).map(open).collect()
 }
 
 /// Adds `next` to `into`, the later offset winning.

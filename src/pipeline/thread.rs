@@ -84,7 +84,9 @@ pub struct ScoringThread {
     next: HashMap<i32, i64>,
     /// Kafka timestamp of the last record read, per partition.
     last_read: HashMap<i32, i64>,
+    /// What was done since the last hand-over to a commit, and what that commit is about.
     tally: Tally,
+    committing: Tally,
     instruments: Instruments,
     readiness: Readiness,
     shutdown: Shutdown,
@@ -124,6 +126,7 @@ impl ScoringThread {
             next: HashMap::new(),
             last_read: HashMap::new(),
             tally: Tally::default(),
+            committing: Tally::default(),
             instruments: Instruments::default(),
             readiness,
             shutdown,
@@ -149,7 +152,7 @@ impl ScoringThread {
         }
         let drained = match self.committer.commit_all(&self.subscription) {
             Ok(()) => {
-                self.publish_committed();
+                self.publish_all();
                 true
             }
             Err(reason) => {
@@ -205,11 +208,14 @@ impl ScoringThread {
                 self.committer.finish_batch(ticket, &self.next)?;
             }
         }
-        let began = Instant::now();
-        if self.committer.commit_if_due(&self.subscription)? {
-            self.instruments.stage(Stage::Commit, began.elapsed());
-            self.publish_committed();
+        let progress = self.committer.commit_if_due(&self.subscription)?;
+        if let Some(took) = progress.committed {
+            self.instruments.stage(Stage::Commit, took);
+            self.publish_committing();
             self.redos = 0;
+        }
+        if progress.handed_over {
+            std::mem::swap(&mut self.tally, &mut self.committing);
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
@@ -236,7 +242,7 @@ impl ScoringThread {
             Change::Revoked(partitions) => {
                 let committed = self.committer.commit_all(&self.subscription);
                 if committed.is_ok() {
-                    self.publish_committed();
+                    self.publish_all();
                 }
                 tracing::info!(
                     thread = self.settings.name,
@@ -272,6 +278,10 @@ impl ScoringThread {
     fn redo(&mut self, reason: &str) -> Result<(), Interruption> {
         tracing::warn!(thread = self.settings.name, reason, "work since the last commit is thrown away and read again");
         self.instruments.redone();
+        if self.committer.settle() {
+            self.publish_committing();
+        }
+        self.committing.clear();
         self.tally.clear();
         if self.redos > 0 {
             self.shutdown.wait((FIRST_BACKOFF * 2u32.saturating_pow(self.redos - 1)).min(LONGEST_BACKOFF));
@@ -297,9 +307,16 @@ impl ScoringThread {
         }
     }
 
-    fn publish_committed(&mut self) {
+    fn publish_committing(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
-        self.instruments.committed(&mut self.tally, now);
+        self.instruments.committed(&mut self.committing, now);
+    }
+
+    /// After everything was committed.
+    fn publish_all(&mut self) {
+        self.publish_committing();
+        std::mem::swap(&mut self.tally, &mut self.committing);
+        self.publish_committing();
     }
 
     fn publish_lag(&mut self) {
