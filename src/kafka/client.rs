@@ -21,8 +21,8 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("heartbeat.interval.ms", "2000"),
     // librdkafka waits a whole second when its local queue was full once; a fast consumer starves meanwhile.
     ("fetch.queue.backoff.ms", "5"),
-    // Bounds the records waiting in memory per scoring thread: some 60,000 of the usual size.
-    ("queued.max.messages.kbytes", "32768"),
+    // Bounds the records waiting in memory per scoring thread: some 30,000 of the usual size.
+    ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "100000"),
     ("statistics.interval.ms", "1000"), // feeds the lag metrics
 ];
@@ -33,9 +33,11 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // Long enough for a batch's verdicts to share a request, far below a commit interval.
     ("linger.ms", "1"),
     ("batch.num.messages", "10000"),
-    // Bounds undelivered verdicts in memory per scoring thread; when full, the thread stops consuming.
-    ("queue.buffering.max.messages", "100000"),
-    ("queue.buffering.max.kbytes", "32768"),
+    // Bounds undelivered verdicts in memory per producer; when full, the thread stops consuming.
+    ("queue.buffering.max.messages", "50000"),
+    // Must hold the largest record that can be read (receive.message.max.bytes, 100 MB), or its dead letter would never
+    // find room; with messages of the usual size the count above is reached long before.
+    ("queue.buffering.max.kbytes", "131072"),
     ("message.max.bytes", MAX_MESSAGE_BYTES),
     ("compression.type", "none"),
 ];

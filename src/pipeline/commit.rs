@@ -1,7 +1,8 @@
 //! Commit: the two guarantees. Offsets advance only on confirmed output.
 //!
 //! ```text
-//!  exactly once    begin ─ send… ─ send… ─ [interval over] ─ offsets into the transaction ─ commit
+//!  exactly once    begin ─ send… ─ send… ─ [interval over] ─ all delivered ─ hand over ─► notary: offsets, commit
+//!                                                              └─ begin with the other producer ─ send… ─
 //!  at least once   send… ─ delivery reports ─ batch complete ─ [interval over] ─ commit offsets
 //! ```
 //!

@@ -17,7 +17,8 @@
 //! | [`commit`] | queued messages and offsets | the guarantee |
 //! | [`thread`] | membership, batches, shutdown | the loop that drives the others |
 //!
-//! A thread owns everything it touches: no channel, no lock and no shared buffer between stages. A bad record is a
+//! A thread owns everything it touches: no channel, no lock and no shared buffer between stages (exactly once, one
+//! message a commit passes to its notary). A bad record is a
 //! value (it becomes a dead letter); an [`commit::Interruption`] concerns the whole batch.
 
 pub mod commit;
