@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
             return self.error("expected text in double quotes");
         }
         let start = self.at;
-        let (mut escaped, mut ascii) = (false, true);
+        let mut escaped = false;
         loop {
             match self.byte() {
                 None => return self.error("the value ends within text"),
@@ -225,10 +225,7 @@ impl<'a> Reader<'a> {
                     self.escape()?;
                 }
                 Some(0..=0x1f) => return self.error("a control character within text"),
-                Some(byte) => {
-                    ascii &= byte < 0x80;
-                    self.at += 1;
-                }
+                Some(_) => self.at += 1,
             }
         }
         let bytes = &self.bytes[start..self.at];
@@ -236,7 +233,6 @@ impl<'a> Reader<'a> {
             Ok(text) => text,
             Err(error) => return Err(SyntaxError { at: start + error.valid_up_to(), what: "not valid UTF-8" }),
         };
-        debug_assert!(!ascii || raw.is_ascii());
         self.at += 1;
         Ok(RawString { raw, escaped })
     }

@@ -139,8 +139,10 @@ fn every_poison_becomes_a_dead_letter_byte_for_byte_and_the_partition_goes_on() 
                 assert!(message.contains("V14"), "{name}: {message} names the field");
             }
         }
-        let (_, metrics) = worker.get("/metrics");
-        assert!(metrics.contains("fraud_scorer_dead_letters_total{error_class=\"too-large\"} 1\n"), "{metrics}");
+        let counted = "fraud_scorer_dead_letters_total{error_class=\"too-large\"} 1\n";
+        super::support::wait_for("dead letters are counted", LIMIT, || {
+            worker.get("/metrics").1.contains(counted).then_some(())
+        });
         worker.terminate();
         assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
     }

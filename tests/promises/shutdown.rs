@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::support::broker::shared;
-use super::support::process::Running;
 use super::support::topics::{Topics, faults};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -13,9 +12,7 @@ fn a_busy_worker_drains_and_leaves_within_two_seconds() {
     const ROWS: usize = 30_000;
     let topics = Topics::create(shared(), 2);
     let first = topics.start_worker(&[]);
-    let mut producer = topics.producer();
-    producer.args(["--rate", "5000", "--count", &ROWS.to_string(), "--seed", "11"]);
-    let producer = Running::start(producer);
+    let producer = topics.start_producer(5_000, ROWS, 11);
     let mut subscriber = topics.subscribe(&topics.output);
     subscriber.wait_for("verdicts under load", 3_000, LIMIT);
 

@@ -104,6 +104,13 @@ impl Topics {
         command
     }
 
+    /// Starts `fraud-producer` with so many drawn rows at so many per second, the same for the same seed.
+    pub fn start_producer(&self, rate: usize, count: usize, seed: u64) -> Running {
+        let mut producer = self.producer();
+        producer.args(["--rate", &rate.to_string(), "--count", &count.to_string(), "--seed", &seed.to_string()]);
+        Running::start(producer)
+    }
+
     /// Sends records to the input topic in order, to the partition given.
     pub fn send(&self, records: &[Record<'_>]) {
         let mut config = self.client.clone();
