@@ -5,3 +5,6 @@
 //! ```
 
 pub mod ensemble;
+
+pub mod interpret;
+pub mod kernel;
