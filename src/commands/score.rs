@@ -111,6 +111,7 @@ fn score_all(
                             EventTime::Milliseconds(time) => time,
                             EventTime::Absent => 0,
                         };
+                        verdict.clear();
                         encoder.verdict(&mut verdict, line, &row, event_time, source(row.meta.row));
                         verdict.push(b'\n');
                         output.write_all(&verdict)?;

@@ -5,6 +5,8 @@
 //!  subscription  group membership as values + batches of borrowed records  ──► pipeline
 //!  batch         unsafe within: librdkafka's batch consume behind a safe face
 //!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
+//!  native        unsafe within: librdkafka's batch produce behind a safe face ◄── outbox
+//!  failure       a call that failed, and whether to repeat it
 //!  client        what every client shares: properties, log lines, the last error
 //!  embedded      librdkafka's mock cluster as a development broker
 //! ```
@@ -12,6 +14,8 @@
 pub mod batch;
 pub mod client;
 pub mod embedded;
+pub mod failure;
+mod native;
 pub mod outbox;
 pub mod startup;
 pub mod subscription;

@@ -3,7 +3,7 @@
 //! ```text
 //!  pipeline ── send(ticket) ──► librdkafka's queue ──► broker
 //!     ▲                                                   │
-//!     └── undelivered(ticket), failure() ◄── Ledger ◄── delivery report, on our own thread in serve()
+//!     └── undelivered(ticket), failure() ◄── Ledger ◄── settled, on librdkafka's threads
 //! ```
 //!
 //! A ticket names the batch a message belongs to. At least once, a batch's offsets may be committed when its ticket has
@@ -13,56 +13,47 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::client::{self, BrokerHealth};
+use super::client::BrokerHealth;
+use super::failure::Failure;
+pub use super::native::{GroupMetadata, Headers, ProduceBuffer, Produced};
+use super::native::{NativeProducer, Reports, headers_size};
+
+#[cfg(test)]
+mod tests;
 
 /// How many batches may be undelivered at a time; a power of two.
 pub const TICKETS: usize = 1024;
 
-/// What delivery reports say, counted by the scoring thread itself (the only one that serves them): the atomics are
-/// never contended, they are there because the context must be `Sync`.
+/// What delivery reports say: counted up by the scoring thread, down by librdkafka's.
 struct Ledger {
     undelivered: Vec<AtomicI64>,
     /// Size in bytes of the largest message refused as too large, by kind; 0 where none was.
     largest_refused: [AtomicUsize; 2],
     failed: AtomicBool,
-    failure: Mutex<Option<KafkaError>>,
+    failure: Mutex<Option<Failure>>,
     health: Arc<BrokerHealth>,
 }
 
-impl ClientContext for Ledger {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+impl Reports for Ledger {
+    fn settled(&self, tag: usize, outcome: Result<(), RDKafkaErrorCode>, size: impl FnOnce() -> usize) {
+        if let Err(code) = outcome {
+            if code == RDKafkaErrorCode::MessageSizeTooLarge {
+                self.largest_refused[tag & 1].fetch_max(size(), Ordering::Relaxed);
+            }
+            if let Ok(mut failure) = self.failure.lock() {
+                failure.get_or_insert_with(|| Failure::lasting(code, "a message was not delivered"));
+            }
+            // Before the count: who sees nothing undelivered must see that something failed.
+            self.failed.store(true, Ordering::Release);
+        }
+        self.undelivered[(tag >> 1) % TICKETS].fetch_sub(1, Ordering::Release);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.health.report(&error, reason);
-    }
-}
-
-impl ProducerContext for Ledger {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
-        self.undelivered[(tag >> 1) % TICKETS].fetch_sub(1, Ordering::Relaxed);
-        if let Err((error, message)) = result {
-            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                let size = message.key_len() + message.payload_len() + message.headers().map_or(0, headers_size);
-                self.largest_refused[tag & 1].fetch_max(size, Ordering::Relaxed);
-            }
-            self.failed.store(true, Ordering::Relaxed);
-            if let Ok(mut failure) = self.failure.lock() {
-                failure.get_or_insert_with(|| error.clone());
-            }
-        }
     }
 }
 
@@ -80,7 +71,7 @@ impl Kind {
     pub const ALL: [Kind; 2] = [Kind::Verdict, Kind::DeadLetter];
 }
 
-/// A message on its way out.
+/// A message on its way out, with headers of its own.
 pub struct Outgoing<'a> {
     /// What it is.
     pub kind: Kind,
@@ -93,7 +84,7 @@ pub struct Outgoing<'a> {
     /// Value; copied by librdkafka.
     pub value: Option<&'a [u8]>,
     /// Headers.
-    pub headers: OwnedHeaders,
+    pub headers: Headers<'a>,
 }
 
 impl Outgoing<'_> {
@@ -103,28 +94,20 @@ impl Outgoing<'_> {
     }
 }
 
-fn headers_size(headers: &impl Headers) -> usize {
-    headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum()
-}
-
-/// What became of a send.
-pub enum Sent {
-    /// In librdkafka's queue.
-    Queued,
-    /// The queue is full: serve delivery reports and send this again.
-    Full(OwnedHeaders),
-    /// It can never be sent.
-    Refused(KafkaError),
-}
-
 /// A scoring thread's producer.
 pub struct Outbox {
-    producer: BaseProducer<Ledger>,
+    producer: NativeProducer<Ledger>,
 }
 
 impl Outbox {
-    /// A producer of `config` (see [`client::transactional_config`], [`client::idempotent_config`]).
-    pub fn open(config: &ClientConfig, health: Arc<BrokerHealth>) -> KafkaResult<Outbox> {
+    /// A producer of `config` (see [`super::client::transactional_config`], [`super::client::idempotent_config`]) to
+    /// `topics`; what is sent together carries the `standing` headers.
+    pub fn open(
+        config: &ClientConfig,
+        topics: &[&str],
+        standing: &Headers<'_>,
+        health: Arc<BrokerHealth>,
+    ) -> KafkaResult<Outbox> {
         let ledger = Ledger {
             undelivered: (0..TICKETS).map(|_| AtomicI64::new(0)).collect(),
             largest_refused: [AtomicUsize::new(0), AtomicUsize::new(0)],
@@ -132,20 +115,20 @@ impl Outbox {
             failure: Mutex::default(),
             health,
         };
-        Ok(Outbox { producer: config.create_with_context(ledger)? })
+        Ok(Outbox { producer: NativeProducer::open(config, topics, standing, ledger)? })
     }
 
     fn ledger(&self) -> &Ledger {
-        self.producer.context()
+        self.producer.reports()
     }
 
     /// Announces this transactional id; aborts whatever an earlier holder of it left open.
-    pub fn init_transactions(&self, patience: Duration) -> KafkaResult<()> {
+    pub fn init_transactions(&self, patience: Duration) -> Result<(), Failure> {
         self.producer.init_transactions(patience)
     }
 
     /// Opens a transaction; local to this client.
-    pub fn begin_transaction(&self) -> KafkaResult<()> {
+    pub fn begin_transaction(&self) -> Result<(), Failure> {
         self.producer.begin_transaction()
     }
 
@@ -153,64 +136,90 @@ impl Outbox {
     pub fn send_offsets(
         &self,
         offsets: &TopicPartitionList,
-        group: &ConsumerGroupMetadata,
+        group: &GroupMetadata,
         patience: Duration,
-    ) -> KafkaResult<()> {
-        self.producer.send_offsets_to_transaction(offsets, group, patience)
+    ) -> Result<(), Failure> {
+        self.producer.send_offsets(offsets, group, patience)
     }
 
     /// Delivers what is queued and commits. May be called again after a time-out.
-    pub fn commit_transaction(&self, patience: Duration) -> KafkaResult<()> {
+    pub fn commit_transaction(&self, patience: Duration) -> Result<(), Failure> {
         self.producer.commit_transaction(patience)
     }
 
     /// Drops what is queued and aborts.
-    pub fn abort_transaction(&self, patience: Duration) -> KafkaResult<()> {
+    pub fn abort_transaction(&self, patience: Duration) -> Result<(), Failure> {
         self.producer.abort_transaction(patience)
     }
 
-    /// Queues a message for delivery.
-    pub fn send(&self, message: Outgoing<'_>, ticket: usize) -> Sent {
-        let tag = ticket << 1 | message.kind as usize;
-        let mut record =
-            BaseRecord::with_opaque_to(message.topic, tag).partition(message.partition).headers(message.headers);
-        record.key = message.key;
-        record.payload = message.value;
-        match self.producer.send::<[u8], [u8]>(record) {
-            Ok(()) => {
-                self.ledger().undelivered[ticket % TICKETS].fetch_add(1, Ordering::Relaxed);
-                Sent::Queued
-            }
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
-                Sent::Full(record.headers.unwrap_or_default())
-            }
-            Err((error, _)) => Sent::Refused(error),
+    /// Queues verdicts (key and value each) of one partition, with the standing headers; tells how far it got.
+    pub fn send_verdicts<'a>(
+        &self,
+        topic: &str,
+        partition: i32,
+        ticket: usize,
+        messages: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [u8])>,
+        buffer: &mut ProduceBuffer,
+    ) -> Result<Produced, Failure> {
+        let count = messages.len();
+        let undelivered = &self.ledger().undelivered[ticket % TICKETS];
+        // Before the messages can be delivered; what was not queued is taken back.
+        undelivered.fetch_add(count as i64, Ordering::Relaxed);
+        let produced = self.producer.produce(topic, partition, tag(ticket, Kind::Verdict), messages, buffer);
+        let queued = match produced {
+            Ok(Produced::All) => count,
+            Ok(Produced::Full(queued)) => queued,
+            // The batch is given up with this producer.
+            Err(_) => 0,
+        };
+        undelivered.fetch_sub((count - queued) as i64, Ordering::Relaxed);
+        produced
+    }
+
+    /// Queues one message with headers of its own.
+    pub fn send(&self, message: &Outgoing<'_>, ticket: usize) -> Result<Produced, Failure> {
+        let Outgoing { kind, topic, partition, key, value, headers } = message;
+        let undelivered = &self.ledger().undelivered[ticket % TICKETS];
+        undelivered.fetch_add(1, Ordering::Relaxed);
+        let produced = self.producer.produce_one(topic, *partition, tag(ticket, *kind), *key, *value, headers);
+        if !matches!(produced, Ok(Produced::All)) {
+            undelivered.fetch_sub(1, Ordering::Relaxed);
         }
+        produced
     }
 
-    /// Serves delivery reports and events, waiting up to `wait` for the first.
+    /// Serves log lines and errors, waiting up to `wait` for the first.
     pub fn serve(&self, wait: Duration) {
-        self.producer.poll(wait);
+        self.producer.serve(wait);
     }
 
-    /// Messages are queued, in flight, or have a report that was not served.
-    pub fn has_unserved(&self) -> bool {
-        self.producer.in_flight_count() > 0
+    /// Sends what waits for company, and waits up to `wait` for the delivery of all.
+    pub fn flush(&self, wait: Duration) {
+        self.producer.flush(wait);
     }
 
-    /// Messages of this ticket without a delivery report.
+    /// Messages are queued or in flight.
+    pub fn has_outstanding(&self) -> bool {
+        self.producer.outstanding() > 0
+    }
+
+    /// Messages of this ticket that are not delivered.
     pub fn undelivered(&self, ticket: usize) -> i64 {
-        self.ledger().undelivered[ticket % TICKETS].load(Ordering::Relaxed)
+        self.ledger().undelivered[ticket % TICKETS].load(Ordering::Acquire)
     }
 
     /// The first delivery failure, if there was one.
-    pub fn failure(&self) -> Option<KafkaError> {
+    pub fn failure(&self) -> Option<Failure> {
         let ledger = self.ledger();
-        ledger.failed.load(Ordering::Relaxed).then(|| ledger.failure.lock().ok()?.clone()).flatten()
+        ledger.failed.load(Ordering::Acquire).then(|| ledger.failure.lock().ok()?.clone()).flatten()
     }
 
     /// Size of the largest message of this kind that was refused as too large; 0 where none was.
     pub fn largest_refused(&self, kind: Kind) -> usize {
         self.ledger().largest_refused[kind as usize].load(Ordering::Relaxed)
     }
+}
+
+fn tag(ticket: usize, kind: Kind) -> usize {
+    ticket << 1 | kind as usize
 }

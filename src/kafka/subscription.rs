@@ -16,15 +16,14 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
-};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, Statistics, TopicPartitionList};
 
 use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
+use super::outbox::GroupMetadata;
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -219,8 +218,8 @@ impl Subscription {
     }
 
     /// What a transaction needs to commit this member's offsets (KIP-447).
-    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.group_metadata()
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        GroupMetadata::of(self.consumer.as_ref())
     }
 
     /// Commits the next offset to read of each partition.

@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::CommitMode;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
 use self::notary::{Notary, Order};
-use self::severity::{is_transient, severity};
+use self::severity::severity;
 use self::size_limits::SizeLimits;
 use crate::kafka::client::BrokerHealth;
-use crate::kafka::outbox::{Kind, Outbox, Outgoing, Sent, TICKETS};
+use crate::kafka::failure::Failure;
+use crate::kafka::outbox::{Headers, Kind, Outbox, Outgoing, ProduceBuffer, Produced, TICKETS};
 use crate::kafka::subscription::{Subscription, offsets};
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
@@ -41,6 +42,12 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// How long a farewell may take: whatever it does is done again by the next producer's start.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Wait for room in a full queue.
+const FULL_WAIT: Duration = Duration::from_millis(1);
+
+/// How soon to look again after a transaction that holds the next one up.
+const HELD_UP_WAIT: Duration = Duration::from_millis(1);
 
 /// Output that stands still for this long makes the worker not ready.
 const STALL: Duration = Duration::from_secs(3);
@@ -85,6 +92,15 @@ pub struct CommitSettings {
     pub drain_timeout: Duration,
 }
 
+/// What is written, and where.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Topics of verdicts and dead letters.
+    pub topics: [String; 2],
+    /// Headers of every verdict.
+    pub verdict_headers: Headers<'static>,
+}
+
 /// How far commits are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -103,6 +119,7 @@ struct SentBatch {
 /// One thread's commits.
 pub struct Committer {
     settings: CommitSettings,
+    output: Output,
     /// At least once: one producer. Exactly once: two, of which one takes messages while the other's transaction ends.
     outboxes: Vec<Arc<Outbox>>,
     current: usize,
@@ -119,6 +136,7 @@ pub struct Committer {
     /// A commit, at least once, that the next progress tells of.
     reporting: Option<Duration>,
     ticket: usize,
+    buffer: ProduceBuffer,
     size_limits: SizeLimits,
     drain_began: Option<Instant>,
     stalled: bool,
@@ -128,18 +146,20 @@ impl Committer {
     /// Opens the producer; exactly once, waits until the broker has settled this transactional id.
     pub fn open(
         settings: CommitSettings,
+        output: Output,
         health: Arc<BrokerHealth>,
         shutdown: Shutdown,
         readiness: Readiness,
     ) -> Result<Committer, Interruption> {
         let size_limits = SizeLimits::new(&settings.producer);
-        let outboxes = open_outboxes(&settings, size_limits.batch_bytes, &health)?;
+        let outboxes = open_outboxes(&settings, &output, size_limits.batch_bytes, &health)?;
         let notary = match settings.guarantee {
             Guarantee::ExactlyOnce => Some(Notary::start(&settings.name)?),
             Guarantee::AtLeastOnce => None,
         };
         let mut committer = Committer {
             settings,
+            output,
             outboxes,
             current: 0,
             notary,
@@ -152,6 +172,7 @@ impl Committer {
             sent: VecDeque::new(),
             reporting: None,
             ticket: 0,
+            buffer: ProduceBuffer::default(),
             size_limits,
             drain_began: None,
             stalled: false,
@@ -193,33 +214,74 @@ impl Committer {
         Ok(self.ticket)
     }
 
-    /// Queues one message, waiting while the queue is full: this is where the worker stops consuming when verdicts
-    /// cannot be delivered.
-    pub fn send(&mut self, mut message: Outgoing<'_>, ticket: usize) -> Result<(), Interruption> {
+    /// Queues verdicts (key and value each) of one partition in order, waiting while the queue is full: this is where
+    /// the worker stops consuming when verdicts cannot be delivered.
+    pub fn send_verdicts<'a>(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        ticket: usize,
+        messages: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [u8])> + Clone,
+    ) -> Result<(), Interruption> {
+        let (mut sent, count) = (0, messages.len());
+        let largest = || messages.clone().map(|(key, value)| key.map_or(0, <[u8]>::len) + value.len()).max();
+        self.until_queued(
+            topic,
+            Kind::Verdict,
+            || largest().unwrap_or(0),
+            |committer| {
+                let rest = messages.clone().skip(sent);
+                let outbox = &committer.outboxes[committer.current];
+                match outbox.send_verdicts(topic, partition, ticket, rest, &mut committer.buffer)? {
+                    Produced::All => Ok(true),
+                    Produced::Full(queued) => {
+                        sent += queued;
+                        Ok(sent == count)
+                    }
+                }
+            },
+        )
+    }
+
+    /// Queues one message with headers of its own, waiting while the queue is full.
+    pub fn send(&mut self, message: &Outgoing<'_>, ticket: usize) -> Result<(), Interruption> {
+        self.until_queued(
+            message.topic,
+            message.kind,
+            || message.size(),
+            |committer| committer.outbox().send(message, ticket).map(|produced| produced == Produced::All),
+        )
+    }
+
+    /// Sends until all is queued; `size` is the largest message's.
+    fn until_queued(
+        &mut self,
+        topic: &str,
+        kind: Kind,
+        size: impl Fn() -> usize,
+        mut send: impl FnMut(&mut Committer) -> Result<bool, Failure>,
+    ) -> Result<(), Interruption> {
         let mut waiting: Option<Instant> = None;
         loop {
-            let Outgoing { kind, topic, partition, key, value, .. } = message;
-            let size = message.size();
-            match self.outbox().send(message, ticket) {
-                Sent::Queued => {
+            match send(self) {
+                Ok(true) => {
                     if waiting.is_some() {
                         self.flows_again();
                     }
                     return Ok(());
                 }
-                Sent::Full(headers) => {
+                Ok(false) => {
                     let began = *waiting.get_or_insert_with(Instant::now);
-                    self.outbox().serve(Duration::from_millis(20));
+                    self.outbox().flush(FULL_WAIT);
                     self.check_delivery()?;
                     self.check_patience(began, "verdicts cannot be delivered")?;
-                    message = Outgoing { kind, topic, partition, key, value, headers };
                 }
-                Sent::Refused(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
+                Err(failure) if failure.code == RDKafkaErrorCode::MessageSizeTooLarge => {
                     let refused = &mut self.size_limits.refused[kind as usize];
-                    *refused = size.min(*refused);
+                    *refused = size().min(*refused);
                     return Err(Interruption::Redo(format!("a message for {topic} is too large for this client")));
                 }
-                Sent::Refused(error) => return Err(severity(&error, "sending")),
+                Err(failure) => return Err(severity(&failure, "sending")),
             }
         }
     }
@@ -244,9 +306,11 @@ impl Committer {
         self.check_delivery()
     }
 
-    /// How long until something is to be committed.
+    /// How long until something is to be committed; not zero where the commit before it holds it up.
     pub fn due_in(&self) -> Option<Duration> {
-        self.since.map(|since| self.settings.interval.saturating_sub(since.elapsed()))
+        let due = self.settings.interval.saturating_sub(self.since?.elapsed());
+        let held_up = self.notary.as_ref().and_then(Notary::busy_since).is_some();
+        Some(if held_up { due.max(HELD_UP_WAIT) } else { due })
     }
 
     /// Commits when the interval is over; tells how far that is.
@@ -263,7 +327,7 @@ impl Committer {
                 if self.is_due() {
                     let began = Instant::now();
                     let commit = subscription.commit(&self.ready, CommitMode::Async);
-                    commit.map_err(|error| severity(&error, "committing offsets"))?;
+                    commit.map_err(|error| severity(&error.into(), "committing offsets"))?;
                     self.ready.clear();
                     self.since = if self.sent.is_empty() { None } else { Some(Instant::now()) };
                     self.reporting = Some(began.elapsed());
@@ -275,7 +339,7 @@ impl Committer {
     }
 
     fn is_due(&self) -> bool {
-        self.due_in().is_some_and(|left| left.is_zero())
+        self.since.is_some_and(|since| since.elapsed() >= self.settings.interval)
     }
 
     fn commit_transaction_if_due(&mut self, subscription: &Subscription) -> Result<Progress, Interruption> {
@@ -307,8 +371,8 @@ impl Committer {
             return Ok(false);
         }
         let began = Instant::now();
-        while self.outbox().has_unserved() {
-            self.outbox().serve(Duration::from_millis(1));
+        while self.outbox().has_outstanding() {
+            self.outbox().flush(Duration::from_millis(1));
             self.check_delivery()?;
             self.check_patience(began, "verdicts cannot be delivered")?;
         }
@@ -365,7 +429,7 @@ impl Committer {
                 self.flows_again();
                 let next = std::mem::take(&mut self.ready);
                 self.since = None;
-                self.patiently("offsets cannot be committed", |_| subscription.commit(&next, CommitMode::Sync))
+                self.patiently("offsets cannot be committed", |_| Ok(subscription.commit(&next, CommitMode::Sync)?))
             }
         }
     }
@@ -391,7 +455,7 @@ impl Committer {
             // A call to the broker that does not return: leave it and its thread to themselves.
             self.notary = Some(Notary::start(&self.settings.name)?);
         }
-        self.outboxes = open_outboxes(&self.settings, self.size_limits.batch_bytes, &self.health)?;
+        self.outboxes = open_outboxes(&self.settings, &self.output, self.size_limits.batch_bytes, &self.health)?;
         self.initialise()
     }
 
@@ -400,11 +464,11 @@ impl Committer {
     fn farewell(&self) {
         let began = Instant::now();
         let mut aborting = self.in_transaction;
-        while (aborting || self.outbox().has_unserved()) && began.elapsed() < FAREWELL {
+        while (aborting || self.outbox().has_outstanding()) && began.elapsed() < FAREWELL {
             self.outbox().serve(Duration::from_millis(5));
             if aborting {
                 match self.outbox().abort_transaction(Duration::from_millis(50)) {
-                    Err(error) if is_transient(&error) => {}
+                    Err(error) if error.transient => {}
                     Err(error) => {
                         tracing::debug!(%error, "aborting the transaction");
                         aborting = false;
@@ -437,7 +501,7 @@ impl Committer {
     fn patiently(
         &mut self,
         stall: &str,
-        mut call: impl FnMut(&mut Committer) -> Result<(), KafkaError>,
+        mut call: impl FnMut(&mut Committer) -> Result<(), Failure>,
     ) -> Result<(), Interruption> {
         let began = Instant::now();
         loop {
@@ -446,7 +510,7 @@ impl Committer {
                     self.flows_again();
                     return Ok(());
                 }
-                Err(error) if is_transient(&error) => {
+                Err(error) if error.transient => {
                     self.check_patience(began, stall)?;
                     if began.elapsed() > GIVE_UP {
                         return Err(Interruption::Redo(format!("{stall}: {error}")));
@@ -495,6 +559,7 @@ impl Committer {
 /// The producers of a thread: exactly once two, each with a transactional id of its own.
 fn open_outboxes(
     settings: &CommitSettings,
+    output: &Output,
     batch_bytes: usize,
     health: &Arc<BrokerHealth>,
 ) -> Result<Vec<Arc<Outbox>>, Interruption> {
@@ -505,7 +570,8 @@ fn open_outboxes(
         if let Some(id) = settings.producer.get("transactional.id") {
             config.set("transactional.id", format!("{id}-{number}"));
         }
-        let outbox = Outbox::open(&config, health.clone());
+        let topics = output.topics.each_ref().map(String::as_str);
+        let outbox = Outbox::open(&config, &topics, &output.verdict_headers, health.clone());
         outbox.map(Arc::new).map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
     };
     (0..count).map(open).collect()

@@ -5,10 +5,10 @@
 
 use fraud_wire::dead_letter::{Rejection, headers};
 use fraud_wire::verdict::{Decision, MODEL_HEADER, TRACEPARENT_HEADER};
-use rdkafka::message::{Header, OwnedHeaders};
 
 use super::decode::TransactionId;
 use super::engine::ScoredRow;
+use crate::kafka::outbox::Headers;
 
 /// Where a row was read.
 #[derive(Clone, Copy, Debug)]
@@ -28,21 +28,19 @@ pub struct Encoder {
     model: String,
     /// `,"source":{"topic":"…","partition":`
     source: String,
-    model_header: OwnedHeaders,
-    plain_headers: OwnedHeaders,
+    /// `name@version`
+    model_id: String,
 }
 
 impl Encoder {
     /// An encoder for verdicts of model `name`@`version` on records of `topic`.
     pub fn new(name: &str, version: &str, topic: &str) -> Self {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let id = format!("{name}@{version}");
         Encoder {
             topic: topic.to_owned(),
             model: format!(",\"model\":{{\"name\":{},\"version\":{}}},\"event_time\":", quoted(name), quoted(version)),
             source: format!(",\"source\":{{\"topic\":{},\"partition\":", quoted(topic)),
-            model_header: OwnedHeaders::new().insert(Header { key: MODEL_HEADER, value: Some(&id) }),
-            plain_headers: OwnedHeaders::new(),
+            model_id: format!("{name}@{version}"),
         }
     }
 
@@ -51,7 +49,7 @@ impl Encoder {
         &self.topic
     }
 
-    /// Replaces `buffer` by the verdict on one row. `payload` is the record the id's range points into.
+    /// Appends the verdict on one row to `buffer`. `payload` is the record the id's range points into.
     pub fn verdict(
         &self,
         buffer: &mut Vec<u8>,
@@ -61,7 +59,6 @@ impl Encoder {
         source: RowSource,
     ) {
         let mut integers = itoa::Buffer::new();
-        buffer.clear();
         buffer.extend_from_slice(b"{\"transaction_id\":\"");
         match &row.meta.transaction_id {
             // Already valid inside a JSON string, escapes and all.
@@ -95,39 +92,41 @@ impl Encoder {
         buffer.extend_from_slice(b"}}");
     }
 
+    /// Headers of every verdict.
+    pub fn verdict_headers(&self) -> Headers<'static> {
+        vec![(MODEL_HEADER.into(), Some(self.model_id.clone().into_bytes().into()))]
+    }
+
     /// Headers of a verdict whose record had this trace context.
-    pub fn verdict_headers(&self, traceparent: Option<&[u8]>) -> OwnedHeaders {
-        let headers = self.model_header.clone();
-        match traceparent {
-            Some(_) => headers.insert(Header { key: TRACEPARENT_HEADER, value: traceparent }),
-            None => headers,
-        }
+    pub fn traced_headers<'a>(&'a self, traceparent: &'a [u8]) -> Headers<'a> {
+        vec![
+            (MODEL_HEADER.into(), Some(self.model_id.as_bytes().into())),
+            (TRACEPARENT_HEADER.into(), Some(traceparent.into())),
+        ]
     }
 
     /// Headers of a dead letter: the record's own, then the reason and the source.
-    pub fn dead_letter_headers(
-        &self,
-        own: &[(String, Option<&[u8]>)],
-        rejection: &Rejection,
+    pub fn dead_letter_headers<'a>(
+        &'a self,
+        own: &'a [(String, Option<&'a [u8]>)],
+        rejection: &'a Rejection,
         partition: i32,
         offset: i64,
         timestamp: Option<i64>,
-    ) -> OwnedHeaders {
-        let mut all = self.plain_headers.clone();
-        for (key, value) in own {
-            all = all.insert(Header { key, value: *value });
-        }
-        for (key, value) in [
-            (headers::CLASS, rejection.class.as_str()),
-            (headers::MESSAGE, rejection.message.as_str()),
-            (headers::SOURCE_TOPIC, self.topic.as_str()),
-            (headers::SOURCE_PARTITION, &partition.to_string()),
-            (headers::SOURCE_OFFSET, &offset.to_string()),
-            (headers::SOURCE_TIMESTAMP, &timestamp.unwrap_or(-1).to_string()),
-            (headers::WORKER_VERSION, env!("CARGO_PKG_VERSION")),
-        ] {
-            all = all.insert(Header { key, value: Some(value) });
-        }
+    ) -> Headers<'a> {
+        let mut all: Headers<'a> =
+            own.iter().map(|(name, value)| (name.as_str().into(), value.map(Into::into))).collect();
+        let text = |name: &'static str, value: &'a str| (name.into(), Some(value.as_bytes().into()));
+        let number = |name: &'static str, value: i64| (name.into(), Some(value.to_string().into_bytes().into()));
+        all.extend([
+            text(headers::CLASS, rejection.class.as_str()),
+            text(headers::MESSAGE, &rejection.message),
+            text(headers::SOURCE_TOPIC, &self.topic),
+            number(headers::SOURCE_PARTITION, i64::from(partition)),
+            number(headers::SOURCE_OFFSET, offset),
+            number(headers::SOURCE_TIMESTAMP, timestamp.unwrap_or(-1)),
+            text(headers::WORKER_VERSION, env!("CARGO_PKG_VERSION")),
+        ]);
         all
     }
 }
@@ -141,11 +140,11 @@ mod tests {
 
     fn write(id: &TransactionId, payload: &[u8], score: f32, decision: Decision) -> (String, Verdict) {
         let encoder = Encoder::new("a \"model\"", "1\n", "transactions.v2");
-        let mut buffer = b"left over".to_vec();
+        let mut buffer = b"before".to_vec();
         let source = RowSource { partition: 3, offset: 917, row: 2 };
         let meta = RowMeta { record: 0, row: 2, transaction_id: id.clone(), event_time: EventTime::Absent };
         encoder.verdict(&mut buffer, payload, &ScoredRow { meta: &meta, score, decision }, -5, source);
-        let text = String::from_utf8(buffer).expect("UTF-8");
+        let text = String::from_utf8(buffer).expect("UTF-8").strip_prefix("before").expect("appended").to_owned();
         let verdict = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         (text, verdict)
     }

@@ -1,14 +1,15 @@
 //! The pipeline: what one scoring thread does, in a straight line.
 //!
 //! ```text
-//!  Batch<'_> ─► decode ─► Rows ─► score ─► f32… ─► decide ─► encode ─► bytes ─► commit ─► broker
-//!   (kafka)      (+ json)          (model)                                        │
+//!  Batch<'_> ─► admit ─► decode ─► Rows ─► score ─► f32… ─► decide ─► encode ─► bytes ─► commit ─► broker
+//!   (kafka)               (+ json)          (model)                                        │
 //!      ▲                └─ Rejection ──────────────────────► dead letter ─────────┤
 //!      └───────────────────────── rewind on Interruption::Redo ◄──────────────────┘
 //! ```
 //!
 //! | module | takes | gives |
 //! |---|---|---|
+//! | [`admit`] | a batch | its records that are ours and new, in runs of a partition |
 //! | [`decode`] ([`json`]) | a record's bytes | [`decode::Rows`] or a `Rejection` |
 //! | [`engine`] | a batch of payloads | an outcome each; owns the reused buffers, knows no Kafka |
 //! | [`decide`] | a score | a `Decision` (pure) |
@@ -21,6 +22,7 @@
 //! message a commit passes to its notary). A bad record is a
 //! value (it becomes a dead letter); an [`commit::Interruption`] concerns the whole batch.
 
+pub mod admit;
 pub mod commit;
 pub mod decide;
 pub mod decode;

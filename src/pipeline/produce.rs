@@ -1,12 +1,22 @@
-//! Produce: outcomes become messages in the committer's queue, in input order, verdicts and dead letters interleaved
-//! as their records were. Same key, same partition as the record.
+//! Produce: outcomes become messages in the committer's queue, in input order. Same key, same partition as the record.
+//!
+//! ```text
+//!  record, rows ─► verdict appended to `values` ─┐
+//!  record, rows ─► verdict appended to `values` ─┤ one partition's run ─► one call
+//!  …                                             ┘
+//!  a dead letter, a traced verdict ─► headers of its own ─► a call of its own
+//! ```
+//!
+//! Verdicts of one partition that follow each other are sent together: the call costs as much for a thousand as for one.
+//! What has headers of its own (a dead letter, a verdict with a trace context) goes by itself; a traced verdict first
+//! sends what waits before it, so that order within the partition holds. Dead letters go to another topic and need not.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::ops::Range;
 
 use fraud_wire::dead_letter::{self, ErrorClass, Rejection};
 use fraud_wire::verdict::TRACEPARENT_HEADER;
-use rdkafka::message::{Header, OwnedHeaders};
 
 use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
@@ -18,6 +28,9 @@ use crate::telemetry::metrics::Tally;
 
 const TRACEPARENT: &CStr = c"traceparent";
 const _: () = assert!(TRACEPARENT.count_bytes() == TRACEPARENT_HEADER.len());
+
+/// Bytes of verdicts that are gathered at most before they are sent: bounds the buffer, and keeps it in the cache.
+const GATHERED_BYTES: usize = 256 * 1024;
 
 /// Where messages go.
 #[derive(Clone, Debug)]
@@ -34,13 +47,24 @@ pub struct Destination {
 pub struct Writer {
     encoder: Encoder,
     destination: Destination,
-    buffer: Vec<u8>,
+    /// Verdicts that wait to be sent, one after the other, all of one partition.
+    values: Vec<u8>,
+    waiting: Vec<Waiting>,
+}
+
+/// A verdict in `values`.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// Index of its record in the batch: whose key it has.
+    record: u32,
+    /// Where it ends; it begins where the one before ends.
+    end: u32,
 }
 
 impl Writer {
     /// A writer to `destination`.
     pub fn new(encoder: Encoder, destination: Destination) -> Writer {
-        Writer { encoder, destination, buffer: Vec::new() }
+        Writer { encoder, destination, values: Vec::new(), waiting: Vec::new() }
     }
 
     /// Queues the messages of a batch that `engine` has just run on `records`.
@@ -52,27 +76,61 @@ impl Writer {
         ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
-        for (record, outcome) in records.iter().zip(engine.outcomes()) {
+        // A batch that was interrupted may have left some.
+        self.values.clear();
+        self.waiting.clear();
+        let mut partition = None;
+        for (index, (record, outcome)) in records.iter().zip(engine.outcomes()).enumerate() {
+            if partition != Some(record.partition()) || self.values.len() >= GATHERED_BYTES {
+                self.send_waiting(records, committer, ticket)?;
+                partition = Some(record.partition());
+            }
             match outcome {
-                Outcome::Scored(rows) => self.verdicts(record, engine, rows.clone(), committer, ticket, tally)?,
+                Outcome::Scored(rows) => {
+                    self.verdicts(records, index, engine, rows.clone(), committer, ticket, tally)?
+                }
                 Outcome::Rejected(rejection) => {
                     self.dead_letter(record, rejection, committer, ticket)?;
                     tally.dead_letter(rejection.class);
                 }
             }
         }
+        self.send_waiting(records, committer, ticket)
+    }
+
+    /// Sends the verdicts that wait.
+    fn send_waiting(
+        &mut self,
+        records: &[Record<'_>],
+        committer: &mut Committer,
+        ticket: usize,
+    ) -> Result<(), Interruption> {
+        let Some(first) = self.waiting.first() else { return Ok(()) };
+        let partition = records[first.record as usize].partition();
+        let (values, waiting) = (&self.values, &self.waiting);
+        let messages = (0..waiting.len()).map(|index| {
+            let begin = if index == 0 { 0 } else { waiting[index - 1].end as usize };
+            let Waiting { record, end } = waiting[index];
+            (records[record as usize].key(), &values[begin..end as usize])
+        });
+        committer.send_verdicts(&self.destination.output, partition, ticket, messages)?;
+        self.values.clear();
+        self.waiting.clear();
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments)] // one batch's context; a struct for it would only be unpacked here
     fn verdicts(
         &mut self,
-        record: &Record<'_>,
+        records: &[Record<'_>],
+        index: usize,
         engine: &Engine,
         rows: Range<usize>,
         committer: &mut Committer,
         ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
+        let record = &records[index];
         let limit = committer.size_limit(Kind::Verdict);
         if limit != usize::MAX
             && let Some(rejection) = self.first_too_large(record, engine, rows.clone(), limit)
@@ -82,28 +140,43 @@ impl Writer {
             tally.dead_letter(rejection.class);
             return Ok(());
         }
+        let timestamp = record.timestamp();
+        let traceparent = record.header(TRACEPARENT);
         for row in engine.rows(rows) {
-            let message = self.verdict(record, &row);
-            committer.send(message, ticket)?;
-            tally.verdict(row.decision, row.score, record.timestamp());
+            let begin = self.values.len();
+            self.verdict(record, timestamp, &row);
+            tally.verdict(row.decision, row.score, timestamp);
+            let Some(traceparent) = traceparent else {
+                self.waiting.push(Waiting { record: index as u32, end: self.values.len() as u32 });
+                continue;
+            };
+            let value = self.values.split_off(begin);
+            self.send_waiting(records, committer, ticket)?;
+            let message = self.traced(record, &value, traceparent);
+            committer.send(&message, ticket)?;
         }
         Ok(())
     }
 
-    fn verdict<'a>(&'a mut self, record: &Record<'a>, row: &ScoredRow<'_>) -> Outgoing<'a> {
+    /// Appends one verdict to `values`.
+    #[inline]
+    fn verdict(&mut self, record: &Record<'_>, timestamp: Option<i64>, row: &ScoredRow<'_>) {
         let event_time = match row.meta.event_time {
             EventTime::Milliseconds(time) => time,
-            EventTime::Absent => record.timestamp().unwrap_or(0),
+            EventTime::Absent => timestamp.unwrap_or(0),
         };
         let source = RowSource { partition: record.partition(), offset: record.offset(), row: row.meta.row };
-        self.encoder.verdict(&mut self.buffer, record.payload().unwrap_or_default(), row, event_time, source);
+        self.encoder.verdict(&mut self.values, record.payload().unwrap_or_default(), row, event_time, source);
+    }
+
+    fn traced<'a>(&'a self, record: &Record<'a>, value: &'a [u8], traceparent: &'a [u8]) -> Outgoing<'a> {
         Outgoing {
             kind: Kind::Verdict,
             topic: &self.destination.output,
             partition: record.partition(),
             key: record.key(),
-            value: Some(&self.buffer),
-            headers: self.encoder.verdict_headers(record.header(TRACEPARENT)),
+            value: Some(value),
+            headers: self.encoder.traced_headers(traceparent),
         }
     }
 
@@ -117,8 +190,16 @@ impl Writer {
         limit: usize,
     ) -> Option<Rejection> {
         let topic = self.destination.output.clone();
+        let traceparent = record.header(TRACEPARENT);
         engine.rows(rows).find_map(|row| {
-            let size = self.verdict(record, &row).size();
+            let begin = self.values.len();
+            self.verdict(record, record.timestamp(), &row);
+            let value = self.values.split_off(begin);
+            let mut message = self.traced(record, &value, traceparent.unwrap_or_default());
+            if traceparent.is_none() {
+                message.headers = self.encoder.verdict_headers();
+            }
+            let size = message.size();
             let message = || {
                 format!(
                     "the verdict on row {} has {size} bytes with its key, more than topic {topic} takes: shorten \
@@ -139,10 +220,8 @@ impl Writer {
     ) -> Result<(), Interruption> {
         let (partition, offset) = (record.partition(), record.offset());
         tracing::debug!(partition, offset, class = %rejection.class, reason = rejection.message, "dead letter");
-        let headers = |own: &[(String, Option<&[u8]>)]| {
-            self.encoder.dead_letter_headers(own, rejection, partition, offset, record.timestamp())
-        };
         let own = record.headers();
+        let headers = |own| self.encoder.dead_letter_headers(own, rejection, partition, offset, record.timestamp());
         let mut message = Outgoing {
             kind: Kind::DeadLetter,
             topic: &self.destination.dead_letter,
@@ -163,25 +242,27 @@ impl Writer {
                 "the dead-letter topic refused a record of this size: written in part; raise its max.message.bytes"
             );
             if let Some(value) = message.value.take() {
-                message.headers = with_count(message.headers, dead_letter::headers::VALUE_OMITTED, value.len());
+                message.headers.push(count(dead_letter::headers::VALUE_OMITTED, value.len()));
             }
             if message.size() >= limit && !own.is_empty() {
                 let bytes = own.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
-                message.headers = with_count(headers(&[]), dead_letter::headers::HEADERS_OMITTED, bytes);
+                message.headers = headers(&[]);
+                message.headers.push(count(dead_letter::headers::HEADERS_OMITTED, bytes));
                 if let Some(value) = record.payload() {
-                    message.headers = with_count(message.headers, dead_letter::headers::VALUE_OMITTED, value.len());
+                    message.headers.push(count(dead_letter::headers::VALUE_OMITTED, value.len()));
                 }
             }
             if message.size() >= limit
                 && let Some(key) = message.key.take()
             {
-                message.headers = with_count(message.headers, dead_letter::headers::KEY_OMITTED, key.len());
+                message.headers.push(count(dead_letter::headers::KEY_OMITTED, key.len()));
             }
         }
-        committer.send(message, ticket)
+        committer.send(&message, ticket)
     }
 }
 
-fn with_count(headers: OwnedHeaders, key: &str, bytes: usize) -> OwnedHeaders {
-    headers.insert(Header { key, value: Some(&bytes.to_string()) })
+/// A header that says how many bytes were left out.
+fn count(name: &'static str, bytes: usize) -> (Cow<'static, str>, Option<Cow<'static, [u8]>>) {
+    (name.into(), Some(bytes.to_string().into_bytes().into()))
 }

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
-use rdkafka::error::RDKafkaErrorCode;
 
-use super::commit::{CommitSettings, Committer, Interruption};
+use super::admit::{Admitted, Positions};
+use super::commit::{CommitSettings, Committer, Interruption, Output};
 use super::encode::Encoder;
-use super::engine::Engine;
+use super::engine::{Engine, Times};
 use super::produce::{Destination, Writer};
-use crate::kafka::batch::{Batch, BatchBuffer, Entry, Record};
+use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::subscription::{Change, Subscription};
 use crate::model::bundle::Bundle;
@@ -39,6 +39,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How long the questions of going back to the last commit may take.
 const REWIND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often membership changes and the client's events are looked for while records flow.
+const EVENTS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How often lag is published.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
@@ -78,12 +81,8 @@ pub struct ScoringThread {
     writer: Writer,
     buffer: BatchBuffer,
     unanswered: VecDeque<Change>,
-    positions: HashMap<i32, i64>,
-    /// Offset of the first record read since the partition was assigned.
-    first_read: HashMap<i32, i64>,
+    positions: Positions,
     next: HashMap<i32, i64>,
-    /// Kafka timestamp of the last record read, per partition.
-    last_read: HashMap<i32, i64>,
     /// What was done since the last hand-over to a commit, and what that commit is about.
     tally: Tally,
     committing: Tally,
@@ -94,6 +93,9 @@ pub struct ScoringThread {
     /// Work was thrown away, but the partitions are not yet back at the last commit.
     astray: bool,
     lag_published: Instant,
+    events_served: Instant,
+    /// Nothing was there at the last look.
+    idle: bool,
 }
 
 impl ScoringThread {
@@ -109,8 +111,14 @@ impl ScoringThread {
         let engine =
             Engine::new(bundle, settings.max_message_bytes).map_err(|error| Interruption::Fatal(error.to_string()))?;
         let (model, topic) = (&bundle.manifest, &settings.input_topic);
-        let writer = Writer::new(Encoder::new(&model.name, &model.version, topic), settings.destination.clone());
-        let committer = Committer::open(settings.commit.clone(), health.clone(), shutdown.clone(), readiness.clone())?;
+        let encoder = Encoder::new(&model.name, &model.version, topic);
+        let output = Output {
+            topics: [settings.destination.output.clone(), settings.destination.dead_letter.clone()],
+            verdict_headers: encoder.verdict_headers(),
+        };
+        let writer = Writer::new(encoder, settings.destination.clone());
+        let committer =
+            Committer::open(settings.commit.clone(), output, health.clone(), shutdown.clone(), readiness.clone())?;
         let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health)
             .map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
         Ok(ScoringThread {
@@ -121,10 +129,8 @@ impl ScoringThread {
             engine,
             writer,
             unanswered: VecDeque::new(),
-            positions: HashMap::new(),
-            first_read: HashMap::new(),
+            positions: Positions::default(),
             next: HashMap::new(),
-            last_read: HashMap::new(),
             tally: Tally::default(),
             committing: Tally::default(),
             instruments: Instruments::default(),
@@ -133,6 +139,8 @@ impl ScoringThread {
             redos: 0,
             astray: false,
             lag_published: Instant::now(),
+            events_served: Instant::now(),
+            idle: true,
         })
     }
 
@@ -176,9 +184,12 @@ impl ScoringThread {
     }
 
     fn turn(&mut self) -> Result<(), Interruption> {
-        let changes =
-            self.subscription.changes().map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
-        self.unanswered.extend(changes);
+        if self.idle || self.events_served.elapsed() >= EVENTS_INTERVAL {
+            self.events_served = Instant::now();
+            let changes =
+                self.subscription.changes().map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
+            self.unanswered.extend(changes);
+        }
         while let Some(change) = self.unanswered.pop_front() {
             self.answer(change)?;
         }
@@ -188,13 +199,22 @@ impl ScoringThread {
         let wait = self.committer.due_in().map_or(IDLE_WAIT, |due| due.min(IDLE_WAIT));
         {
             let batch = self.subscription.records(&mut self.buffer, wait);
-            let records = admit(&batch, self.subscription.partitions(), &mut self.positions, &mut self.last_read)?;
-            if let (Some(_), false) = (records.first(), self.shutdown.is_aborted()) {
-                for record in &records {
-                    self.first_read.entry(record.partition()).or_insert(record.offset());
-                }
+            self.idle = batch.is_empty();
+            let Admitted { records, runs } = self.positions.admit(&batch, self.subscription.partitions())?;
+            let working = !records.is_empty() && !self.shutdown.is_aborted();
+            let times = if working { self.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
+            // After the scores and before the verdicts: while this batch was scored, the last one's verdicts were delivered.
+            let progress = self.committer.commit_if_due(&self.subscription)?;
+            if let Some(took) = progress.committed {
+                self.instruments.stage(Stage::Commit, took);
+                publish(&self.instruments, &mut self.committing);
+                self.redos = 0;
+            }
+            if progress.handed_over {
+                std::mem::swap(&mut self.tally, &mut self.committing);
+            }
+            if working {
                 let ticket = self.committer.begin_batch()?;
-                let times = self.engine.run(records.iter().map(Record::payload));
                 let began = Instant::now();
                 self.writer.write(&records, &self.engine, &mut self.committer, ticket, &mut self.tally)?;
                 self.instruments.stage(Stage::Decode, times.decode);
@@ -202,20 +222,9 @@ impl ScoringThread {
                 self.instruments.stage(Stage::Produce, began.elapsed());
                 self.instruments.batch(self.engine.row_count());
                 self.next.clear();
-                for record in &records {
-                    self.next.insert(record.partition(), record.offset() + 1);
-                }
+                self.next.extend(runs.iter().map(|run| (run.partition, run.next)));
                 self.committer.finish_batch(ticket, &self.next)?;
             }
-        }
-        let progress = self.committer.commit_if_due(&self.subscription)?;
-        if let Some(took) = progress.committed {
-            self.instruments.stage(Stage::Commit, took);
-            self.publish_committing();
-            self.redos = 0;
-        }
-        if progress.handed_over {
-            std::mem::swap(&mut self.tally, &mut self.committing);
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
@@ -229,10 +238,7 @@ impl ScoringThread {
         match change {
             Change::Assigned(partitions) => {
                 tracing::info!(thread = self.settings.name, ?partitions, "partitions assigned");
-                for partition in &partitions {
-                    self.positions.remove(partition);
-                    self.first_read.remove(partition);
-                }
+                self.positions.forget(&partitions);
                 self.subscription
                     .accept(&partitions)
                     .map_err(|error| Interruption::Redo(format!("assigning: {error}")))?;
@@ -262,10 +268,8 @@ impl ScoringThread {
     }
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
+        self.positions.forget(partitions);
         for &partition in partitions {
-            self.positions.remove(&partition);
-            self.first_read.remove(&partition);
-            self.last_read.remove(&partition);
             // The next owner publishes it.
             self.instruments.lag(&self.settings.input_topic, partition, 0, 0.0);
         }
@@ -279,7 +283,7 @@ impl ScoringThread {
         tracing::warn!(thread = self.settings.name, reason, "work since the last commit is thrown away and read again");
         self.instruments.redone();
         if self.committer.settle() {
-            self.publish_committing();
+            publish(&self.instruments, &mut self.committing);
         }
         self.committing.clear();
         self.tally.clear();
@@ -288,12 +292,12 @@ impl ScoringThread {
         }
         self.redos = self.redos.saturating_add(1).min(16);
         let went_back = self.committer.abandon().and_then(|()| {
-            let rewound = self.subscription.rewind(&self.first_read, REWIND_PATIENCE);
+            let rewound = self.subscription.rewind(&self.positions.first_read(), REWIND_PATIENCE);
             rewound.map_err(|error| Interruption::Redo(format!("going back to the last commit: {error}")))
         });
         match went_back {
             Ok(()) => {
-                self.positions.clear();
+                self.positions.rewound();
                 self.astray = false;
                 Ok(())
             }
@@ -307,70 +311,26 @@ impl ScoringThread {
         }
     }
 
-    fn publish_committing(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
-        self.instruments.committed(&mut self.committing, now);
-    }
-
     /// After everything was committed.
     fn publish_all(&mut self) {
-        self.publish_committing();
+        publish(&self.instruments, &mut self.committing);
         std::mem::swap(&mut self.tally, &mut self.committing);
-        self.publish_committing();
+        publish(&self.instruments, &mut self.committing);
     }
 
     fn publish_lag(&mut self) {
         self.lag_published = Instant::now();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
         for lag in self.subscription.lag() {
-            let age = self.last_read.get(&lag.partition).map_or(0, |read| (now - read).max(0));
+            let age = self.positions.last_timestamp(lag.partition).map_or(0, |read| (now - read).max(0));
             let seconds = if lag.records > 0 { age as f64 / 1000.0 } else { 0.0 };
             self.instruments.lag(&self.settings.input_topic, lag.partition, lag.records, seconds);
         }
     }
 }
 
-/// The records of a batch that this thread is to process: of its own partitions, none twice.
-fn admit<'a>(
-    batch: &'a Batch<'_>,
-    owned: &[i32],
-    positions: &mut HashMap<i32, i64>,
-    last_read: &mut HashMap<i32, i64>,
-) -> Result<Vec<Record<'a>>, Interruption> {
-    let mut records = Vec::with_capacity(batch.len());
-    for entry in batch.iter() {
-        match entry {
-            Entry::Record(record) => {
-                let read_before = positions.get(&record.partition()).is_some_and(|next| record.offset() < *next);
-                if read_before || !owned.contains(&record.partition()) {
-                    tracing::warn!(
-                        partition = record.partition(),
-                        offset = record.offset(),
-                        "skipped a record that is not ours or was read before"
-                    );
-                    continue;
-                }
-                positions.insert(record.partition(), record.offset() + 1);
-                records.push(record);
-            }
-            Entry::Error { partition, code, reason } => match code {
-                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => {
-                    return Err(Interruption::Fatal(format!("reading partition {partition}: {reason}")));
-                }
-                RDKafkaErrorCode::AutoOffsetReset => {
-                    return Err(Interruption::Fatal(format!(
-                        "partition {partition}: {reason}. The committed offset is gone from the topic: set \
-                         -X auto.offset.reset=earliest (or latest) to go on"
-                    )));
-                }
-                _ => tracing::warn!(partition, ?code, reason, "partition error; librdkafka tries again"),
-            },
-        }
-    }
-    if let Some(last) = records.last()
-        && let Some(timestamp) = last.timestamp()
-    {
-        last_read.insert(last.partition(), timestamp);
-    }
-    Ok(records)
+/// Adds committed work to the metrics.
+fn publish(instruments: &Instruments, committed: &mut Tally) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+    instruments.committed(committed, now);
 }

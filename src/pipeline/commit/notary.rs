@@ -17,12 +17,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::KafkaResult;
 
-use super::severity::{is_transient, severity};
+use super::severity::severity;
 use super::{ATTEMPT, GIVE_UP, Interruption};
-use crate::kafka::outbox::Outbox;
+use crate::kafka::failure::Failure;
+use crate::kafka::outbox::{GroupMetadata, Outbox};
 
 /// A transaction to be ended.
 pub(super) struct Order {
@@ -31,7 +30,7 @@ pub(super) struct Order {
     /// Next offsets to read.
     pub(super) offsets: TopicPartitionList,
     /// The member whose offsets they are (KIP-447).
-    pub(super) group: ConsumerGroupMetadata,
+    pub(super) group: GroupMetadata,
 }
 
 /// How an order ended: the time it took, or why the work must be done again.
@@ -114,12 +113,12 @@ fn repeat(
     began: Instant,
     given_up: &AtomicBool,
     doing: &str,
-    mut call: impl FnMut() -> KafkaResult<()>,
+    mut call: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), Interruption> {
     loop {
         match call() {
             Ok(()) => return Ok(()),
-            Err(error) if is_transient(&error) && !given_up.load(Ordering::Acquire) && began.elapsed() < GIVE_UP => {
+            Err(error) if error.transient && !given_up.load(Ordering::Acquire) && began.elapsed() < GIVE_UP => {
                 // A call that fails at once must not spin.
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -1,0 +1,525 @@
+//! librdkafka's producer in batches: the unsafe half of [`super::outbox`].
+//!
+//! ```text
+//!  messages of one partition ─ produce ─► librdkafka's queue ─► broker
+//!                                │ on_send: the standing headers are lent to each message
+//!                                │ on_acknowledgement: they are taken back, the outcome is counted
+//!                                └─► Reports (atomics; called on librdkafka's threads)
+//! ```
+//!
+//! Why not `BaseProducer`: its `send` is a call per message that copies the topic's name, allocates headers, and brings
+//! each delivery back as an event. `rd_kafka_produce_batch` takes a partition's messages in one call but knows no
+//! headers. Interceptors (KIP-42; librdkafka's `rd_kafka_interceptor_add_on_send`) run for every message on its way in and
+//! out, so one header list can be lent to all of them, and deliveries can be counted where they happen.
+//!
+//! Soundness, in one place:
+//! - The client owns its reports and headers: both are freed after `rd_kafka_destroy`, which ends all threads that use them.
+//! - A standing header list belongs to us. librdkafka destroys the list of a message it destroys; every message that was
+//!   lent ours passes `on_acknowledgement` first (librdkafka calls it for each delivery, failure, time-out and purge, in
+//!   `rd_kafka_dr_msgq`), where the list is detached. Messages that were never acknowledged when the client is
+//!   closed would still hold it: `Drop` purges them, counts, and rather leaks the client than closes it with one left.
+//! - librdkafka only reads a list that belongs to a message, so broker threads may share it.
+//! - Pointers in a [`ProduceBuffer`] are written and read within one call; values and keys are copied by librdkafka.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, TopicPartitionList};
+
+use super::client;
+use super::failure::Failure;
+
+#[cfg(test)]
+mod tests;
+
+/// What librdkafka tells of messages and of itself, on its own threads.
+pub trait Reports: Send + Sync {
+    /// A message that carried `tag` was delivered, or failed for good; `size` in bytes of key, value and headers.
+    fn settled(&self, tag: usize, outcome: Result<(), RDKafkaErrorCode>, size: impl FnOnce() -> usize);
+
+    /// An error of the client, not of one message.
+    fn error(&self, error: KafkaError, reason: &str);
+}
+
+/// Headers of a message: names with values, in order.
+pub type Headers<'a> = Vec<(std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, [u8]>>)>;
+
+/// Bytes of names and values.
+pub fn headers_size(headers: &Headers<'_>) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+}
+
+/// An owned header list of librdkafka.
+struct HeaderList(NonNull<sys::rd_kafka_headers_t>);
+
+// SAFETY: plain memory, only read after it was filled.
+unsafe impl Send for HeaderList {}
+unsafe impl Sync for HeaderList {}
+
+impl HeaderList {
+    fn new(headers: &Headers<'_>) -> HeaderList {
+        // SAFETY: librdkafka allocates or aborts; names and values are copied within each call.
+        let list = unsafe { sys::rd_kafka_headers_new(headers.len()) };
+        let list = NonNull::new(list).expect("librdkafka allocates a header list or aborts");
+        for (name, value) in headers {
+            let (pointer, size) = match value {
+                Some(value) => (value.as_ptr().cast::<c_void>(), value.len() as isize),
+                None => (std::ptr::null(), 0),
+            };
+            unsafe {
+                sys::rd_kafka_header_add(list.as_ptr(), name.as_ptr().cast(), name.len() as isize, pointer, size);
+            }
+        }
+        HeaderList(list)
+    }
+}
+
+impl Drop for HeaderList {
+    fn drop(&mut self) {
+        // SAFETY: ours, and freed once.
+        unsafe { sys::rd_kafka_headers_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// What the interceptors see.
+struct Interceptors<R> {
+    reports: R,
+    standing: HeaderList,
+    standing_size: usize,
+    /// Messages that hold the standing headers.
+    lent: AtomicI64,
+}
+
+/// A topic's handle.
+struct Topic {
+    name: String,
+    handle: NonNull<sys::rd_kafka_topic_t>,
+}
+
+/// A producer of librdkafka's.
+pub struct NativeProducer<R: Reports> {
+    client: NonNull<sys::rd_kafka_t>,
+    topics: Vec<Topic>,
+    interceptors: Arc<Interceptors<R>>,
+}
+
+// SAFETY: librdkafka's client and topic handles are thread-safe.
+unsafe impl<R: Reports> Send for NativeProducer<R> {}
+unsafe impl<R: Reports> Sync for NativeProducer<R> {}
+
+/// Memory for the messages of one call, reused.
+#[derive(Default)]
+pub struct ProduceBuffer {
+    messages: Vec<sys::rd_kafka_message_t>,
+}
+
+// SAFETY: empty between calls.
+unsafe impl Send for ProduceBuffer {}
+
+/// How far a batch got.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// All messages are queued.
+    All,
+    /// The queue is full: the first so many messages are queued, the others are to be sent again, in order.
+    Full(usize),
+}
+
+impl<R: Reports> NativeProducer<R> {
+    /// A producer of `config` to `topics`; every message of [`NativeProducer::produce`] carries the `standing` headers.
+    pub fn open(
+        config: &ClientConfig,
+        topics: &[&str],
+        standing: &Headers<'_>,
+        reports: R,
+    ) -> Result<Self, KafkaError> {
+        let interceptors = Arc::new(Interceptors {
+            reports,
+            standing: HeaderList::new(standing),
+            standing_size: headers_size(standing),
+            lent: AtomicI64::new(0),
+        });
+        let native = config.create_native_config()?;
+        let opaque = Arc::as_ptr(&interceptors).cast_mut().cast::<c_void>();
+        let mut text = [0 as c_char; 512];
+        // SAFETY: the configuration is valid; on success librdkafka owns it, on failure it is still ours. `opaque` outlives
+        // the client (see the module's words).
+        let client = unsafe {
+            let conf = native.ptr();
+            sys::rd_kafka_conf_set_opaque(conf, opaque);
+            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
+            sys::rd_kafka_conf_interceptor_add_on_new(conf, NAME.as_ptr(), Some(on_new::<R>), opaque);
+            let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
+            sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len())
+        };
+        let Some(client) = NonNull::new(client) else {
+            // SAFETY: librdkafka ends the text with a zero.
+            let reason = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+            return Err(KafkaError::ClientCreation(reason));
+        };
+        let _ = ManuallyDrop::new(native);
+        let mut producer = NativeProducer { client, topics: Vec::new(), interceptors };
+        for name in topics {
+            let c_name = CString::new(*name).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+            // SAFETY: client and name are valid; null takes the client's default topic configuration.
+            let handle = unsafe { sys::rd_kafka_topic_new(client.as_ptr(), c_name.as_ptr(), null_mut()) };
+            let handle = NonNull::new(handle).ok_or_else(|| KafkaError::ClientCreation(format!("topic {name}")))?;
+            producer.topics.push(Topic { name: (*name).to_owned(), handle });
+        }
+        Ok(producer)
+    }
+
+    /// What it reports to.
+    pub fn reports(&self) -> &R {
+        &self.interceptors.reports
+    }
+
+    fn topic(&self, name: &str) -> Result<*mut sys::rd_kafka_topic_t, Failure> {
+        let topic = self.topics.iter().find(|topic| topic.name == name);
+        topic
+            .map(|topic| topic.handle.as_ptr())
+            .ok_or_else(|| Failure::lasting(RDKafkaErrorCode::UnknownTopic, format!("no topic {name} was opened")))
+    }
+
+    /// Queues messages (key and value each, copied) for one partition of a topic, with the standing headers.
+    pub fn produce<'a>(
+        &self,
+        topic: &str,
+        partition: i32,
+        tag: usize,
+        messages: impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])>,
+        buffer: &mut ProduceBuffer,
+    ) -> Result<Produced, Failure> {
+        let topic = self.topic(topic)?;
+        buffer.messages.clear();
+        buffer.messages.extend(messages.map(|(key, value)| {
+            // SAFETY: all-zero is a valid message: null pointers, no error.
+            let mut message: sys::rd_kafka_message_t = unsafe { std::mem::zeroed() };
+            (message.payload, message.len) = (value.as_ptr().cast_mut().cast(), value.len());
+            if let Some(key) = key {
+                (message.key, message.key_len) = (key.as_ptr().cast_mut().cast(), key.len());
+            }
+            message._private = tag as *mut c_void;
+            message
+        }));
+        let count = buffer.messages.len();
+        // SAFETY: topic and array are valid for the call; F_COPY makes librdkafka copy values (keys it always copies), so
+        // nothing of the caller's is kept.
+        let queued = unsafe {
+            let messages = buffer.messages.as_mut_ptr();
+            sys::rd_kafka_produce_batch(topic, partition, sys::RD_KAFKA_MSG_F_COPY, messages, count as c_int)
+        };
+        let queued = usize::try_from(queued).unwrap_or(0);
+        let first = if queued == count {
+            None
+        } else {
+            // librdkafka marks what it did not queue; only a full queue leaves the others in order behind it.
+            let refused = |message: &&sys::rd_kafka_message_t| {
+                message.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+            };
+            buffer.messages.iter().find(refused).map(|message| RDKafkaErrorCode::from(message.err))
+        };
+        buffer.messages.clear();
+        match first {
+            None => Ok(Produced::All),
+            Some(RDKafkaErrorCode::QueueFull) => Ok(Produced::Full(queued)),
+            Some(code) => Err(Failure::lasting(code, code.to_string())),
+        }
+    }
+
+    /// Queues one message with headers of its own instead of the standing ones.
+    pub fn produce_one(
+        &self,
+        topic: &str,
+        partition: i32,
+        tag: usize,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+    ) -> Result<Produced, Failure> {
+        use sys::rd_kafka_vtype_t as kind;
+        let topic = self.topic(topic)?;
+        let list = HeaderList::new(headers);
+        let memory = |bytes: Option<&[u8]>| sys::rd_kafka_vu_s__bindgen_ty_1 {
+            mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+                ptr: bytes.map_or(null_mut(), |bytes| bytes.as_ptr().cast_mut().cast()),
+                size: bytes.map_or(0, <[u8]>::len),
+            },
+        };
+        let arguments = [
+            sys::rd_kafka_vu_t { vtype: kind::RD_KAFKA_VTYPE_RKT, u: sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: topic } },
+            sys::rd_kafka_vu_t {
+                vtype: kind::RD_KAFKA_VTYPE_PARTITION,
+                u: sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: partition },
+            },
+            sys::rd_kafka_vu_t {
+                vtype: kind::RD_KAFKA_VTYPE_MSGFLAGS,
+                u: sys::rd_kafka_vu_s__bindgen_ty_1 { i: sys::RD_KAFKA_MSG_F_COPY },
+            },
+            sys::rd_kafka_vu_t {
+                vtype: kind::RD_KAFKA_VTYPE_OPAQUE,
+                u: sys::rd_kafka_vu_s__bindgen_ty_1 { ptr: tag as *mut c_void },
+            },
+            sys::rd_kafka_vu_t { vtype: kind::RD_KAFKA_VTYPE_KEY, u: memory(key) },
+            sys::rd_kafka_vu_t { vtype: kind::RD_KAFKA_VTYPE_VALUE, u: memory(value) },
+            sys::rd_kafka_vu_t {
+                vtype: kind::RD_KAFKA_VTYPE_HEADERS,
+                u: sys::rd_kafka_vu_s__bindgen_ty_1 { headers: list.0.as_ptr() },
+            },
+        ];
+        // SAFETY: every argument's union holds the member its type names, valid for the call. On success the message owns
+        // the header list, on failure it is still ours.
+        let error = unsafe { sys::rd_kafka_produceva(self.client.as_ptr(), arguments.as_ptr(), arguments.len()) };
+        match checked(error) {
+            Ok(()) => {
+                let _ = ManuallyDrop::new(list);
+                Ok(Produced::All)
+            }
+            Err(failure) if failure.code == RDKafkaErrorCode::QueueFull => Ok(Produced::Full(0)),
+            Err(failure) => Err(Failure { transient: false, ..failure }),
+        }
+    }
+
+    /// Announces this transactional id; aborts whatever an earlier holder of it left open.
+    pub fn init_transactions(&self, patience: Duration) -> Result<(), Failure> {
+        // SAFETY (this and the next four): the client is alive; the error, if any, is taken over.
+        checked(unsafe { sys::rd_kafka_init_transactions(self.client.as_ptr(), milliseconds(patience)) })
+    }
+
+    /// Opens a transaction; local to this client.
+    pub fn begin_transaction(&self) -> Result<(), Failure> {
+        checked(unsafe { sys::rd_kafka_begin_transaction(self.client.as_ptr()) })
+    }
+
+    /// Adds the consumer's offsets to the transaction (KIP-447).
+    pub fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &GroupMetadata,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        checked(unsafe {
+            let (offsets, group) = (offsets.ptr(), group.0.as_ptr());
+            sys::rd_kafka_send_offsets_to_transaction(self.client.as_ptr(), offsets, group, milliseconds(patience))
+        })
+    }
+
+    /// Delivers what is queued and commits. May be called again after a time-out.
+    pub fn commit_transaction(&self, patience: Duration) -> Result<(), Failure> {
+        checked(unsafe { sys::rd_kafka_commit_transaction(self.client.as_ptr(), milliseconds(patience)) })
+    }
+
+    /// Drops what is queued and aborts.
+    pub fn abort_transaction(&self, patience: Duration) -> Result<(), Failure> {
+        checked(unsafe { sys::rd_kafka_abort_transaction(self.client.as_ptr(), milliseconds(patience)) })
+    }
+
+    /// Serves log lines and errors of the client, waiting up to `wait` for the first.
+    pub fn serve(&self, wait: Duration) {
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_poll(self.client.as_ptr(), milliseconds(wait)) };
+    }
+
+    /// Sends what waits for more to come (`linger.ms`), and waits up to `wait` for its delivery.
+    pub fn flush(&self, wait: Duration) {
+        // SAFETY: the client is alive. A time-out is no failure: the caller looks at what is outstanding.
+        unsafe { sys::rd_kafka_flush(self.client.as_ptr(), milliseconds(wait)) };
+    }
+
+    /// Messages queued or in flight (and events that were not served).
+    pub fn outstanding(&self) -> usize {
+        // SAFETY: the client is alive.
+        usize::try_from(unsafe { sys::rd_kafka_outq_len(self.client.as_ptr()) }).unwrap_or(0)
+    }
+}
+
+impl<R: Reports> Drop for NativeProducer<R> {
+    fn drop(&mut self) {
+        // SAFETY: the client is alive until the last call, and nobody else has a handle to it.
+        unsafe {
+            let client = self.client.as_ptr();
+            sys::rd_kafka_purge(client, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
+            sys::rd_kafka_flush(client, milliseconds(PURGE_PATIENCE));
+            let lent = self.interceptors.lent.load(Ordering::Acquire);
+            if lent != 0 {
+                tracing::warn!(messages = lent, "a producer could not be emptied; its memory is given up");
+                std::mem::forget(self.interceptors.clone());
+                return;
+            }
+            for topic in &self.topics {
+                sys::rd_kafka_topic_destroy(topic.handle.as_ptr());
+            }
+            sys::rd_kafka_destroy(client);
+        }
+    }
+}
+
+/// How long purged messages may take to come back.
+const PURGE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The interceptors' name in librdkafka's log.
+const NAME: &CStr = c"fraud-scorer";
+
+/// A consumer's place in its group, for a transaction's offsets.
+pub struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+
+// SAFETY: plain memory, only read.
+unsafe impl Send for GroupMetadata {}
+
+impl GroupMetadata {
+    /// That of a consumer; `None` where it is no member of a group.
+    pub fn of<C, T: rdkafka::consumer::Consumer<C>>(consumer: &T) -> Option<GroupMetadata>
+    where
+        C: rdkafka::consumer::ConsumerContext,
+    {
+        // SAFETY: the client is alive for the call; what comes back is ours.
+        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) })
+            .map(GroupMetadata)
+    }
+}
+
+impl Drop for GroupMetadata {
+    fn drop(&mut self) {
+        // SAFETY: ours, and freed once.
+        unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) }
+    }
+}
+
+fn milliseconds(time: Duration) -> c_int {
+    c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX)
+}
+
+/// Takes over an error object.
+fn checked(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: an error object of librdkafka's that is ours; the string is copied before it is freed.
+    unsafe {
+        let failure = Failure {
+            code: sys::rd_kafka_error_code(error).into(),
+            reason: CStr::from_ptr(sys::rd_kafka_error_string(error)).to_string_lossy().into_owned(),
+            transient: sys::rd_kafka_error_is_retriable(error) != 0
+                && sys::rd_kafka_error_is_fatal(error) == 0
+                && sys::rd_kafka_error_txn_requires_abort(error) == 0,
+        };
+        sys::rd_kafka_error_destroy(error);
+        Err(failure)
+    }
+}
+
+const DONE: sys::rd_kafka_resp_err_t = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+
+unsafe extern "C" fn on_new<R: Reports>(
+    client: *mut sys::rd_kafka_t,
+    _conf: *const sys::rd_kafka_conf_t,
+    opaque: *mut c_void,
+    _text: *mut c_char,
+    _size: usize,
+) -> sys::rd_kafka_resp_err_t {
+    // SAFETY: within rd_kafka_new, where interceptors are added.
+    unsafe {
+        sys::rd_kafka_interceptor_add_on_send(client, NAME.as_ptr(), Some(on_send::<R>), opaque);
+        sys::rd_kafka_interceptor_add_on_acknowledgement(client, NAME.as_ptr(), Some(on_acknowledgement::<R>), opaque)
+    }
+}
+
+/// Every message on its way in, on the thread that produces.
+unsafe extern "C" fn on_send<R: Reports>(
+    _client: *mut sys::rd_kafka_t,
+    message: *mut sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) -> sys::rd_kafka_resp_err_t {
+    // SAFETY: `opaque` is the interceptors' (alive as long as the client); the message is librdkafka's own.
+    unsafe {
+        let interceptors = &*opaque.cast::<Interceptors<R>>();
+        let mut own = null_mut();
+        if sys::rd_kafka_message_headers(message, &mut own) != DONE {
+            sys::rd_kafka_message_set_headers(message, interceptors.standing.0.as_ptr());
+            interceptors.lent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    DONE
+}
+
+/// Every message on its way out, on librdkafka's threads.
+unsafe extern "C" fn on_acknowledgement<R: Reports>(
+    _client: *mut sys::rd_kafka_t,
+    message: *mut sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) -> sys::rd_kafka_resp_err_t {
+    // SAFETY: as above.
+    unsafe {
+        let interceptors = &*opaque.cast::<Interceptors<R>>();
+        let (mut headers, mut headers_bytes) = (null_mut(), 0);
+        if sys::rd_kafka_message_headers(message, &mut headers) == DONE {
+            if headers == interceptors.standing.0.as_ptr() {
+                sys::rd_kafka_message_detach_headers(message, &mut headers);
+                interceptors.lent.fetch_sub(1, Ordering::Release);
+                headers_bytes = interceptors.standing_size;
+            } else if (*message).err != DONE {
+                headers_bytes = list_size(headers);
+            }
+        }
+        let message = &*message;
+        let outcome = if message.err == DONE { Ok(()) } else { Err(message.err.into()) };
+        let size = || message.key_len + message.len + headers_bytes;
+        interceptors.reports.settled(message._private as usize, outcome, size);
+    }
+    DONE
+}
+
+/// Bytes of a list's names and values.
+unsafe fn list_size(headers: *const sys::rd_kafka_headers_t) -> usize {
+    let mut bytes = 0;
+    // SAFETY: the list belongs to a message that is alive; indices are below its count.
+    unsafe {
+        for index in 0..sys::rd_kafka_header_cnt(headers) {
+            let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
+            if sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) == DONE {
+                bytes += CStr::from_ptr(name).count_bytes() + size;
+            }
+        }
+    }
+    bytes
+}
+
+unsafe extern "C" fn on_log(
+    _client: *const sys::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    text: *const c_char,
+) {
+    // SAFETY: librdkafka's strings, valid for the call.
+    let (facility, text) =
+        unsafe { (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy()) };
+    let level = if level <= 2 {
+        RDKafkaLogLevel::Critical
+    } else if level >= 7 {
+        RDKafkaLogLevel::Debug
+    } else {
+        RDKafkaLogLevel::Info
+    };
+    client::log(level, &facility, &text);
+}
+
+unsafe extern "C" fn on_error<R: Reports>(
+    _client: *mut sys::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
+    let code = sys::rd_kafka_resp_err_t::try_from(code).unwrap_or(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN);
+    // SAFETY: `opaque` is the interceptors'; the text is valid for the call.
+    let (interceptors, reason) =
+        unsafe { (&*opaque.cast::<Interceptors<R>>(), CStr::from_ptr(reason).to_string_lossy()) };
+    interceptors.reports.error(KafkaError::Global(code.into()), &reason);
+}
