@@ -29,73 +29,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::client;
 use super::failure::Failure;
 
+mod callbacks;
+mod headers;
 #[cfg(test)]
 mod tests;
 
-/// What librdkafka tells of messages and of itself, on its own threads.
-pub trait Reports: Send + Sync {
-    /// A message that carried `tag` was delivered, or failed for good; `size` in bytes of key, value and headers.
-    fn settled(&self, tag: usize, outcome: Result<(), RDKafkaErrorCode>, size: impl FnOnce() -> usize);
-
-    /// An error of the client, not of one message.
-    fn error(&self, error: KafkaError, reason: &str);
-}
-
-/// Headers of a message: names with values, in order.
-pub type Headers<'a> = Vec<(std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, [u8]>>)>;
-
-/// Bytes of names and values.
-pub fn headers_size(headers: &Headers<'_>) -> usize {
-    headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len())).sum()
-}
-
-/// An owned header list of librdkafka.
-struct HeaderList(NonNull<sys::rd_kafka_headers_t>);
-
-// SAFETY: plain memory, only read after it was filled.
-unsafe impl Send for HeaderList {}
-unsafe impl Sync for HeaderList {}
-
-impl HeaderList {
-    fn new(headers: &Headers<'_>) -> HeaderList {
-        // SAFETY: librdkafka allocates or aborts; names and values are copied within each call.
-        let list = unsafe { sys::rd_kafka_headers_new(headers.len()) };
-        let list = NonNull::new(list).expect("librdkafka allocates a header list or aborts");
-        for (name, value) in headers {
-            let (pointer, size) = match value {
-                Some(value) => (value.as_ptr().cast::<c_void>(), value.len() as isize),
-                None => (std::ptr::null(), 0),
-            };
-            unsafe {
-                sys::rd_kafka_header_add(list.as_ptr(), name.as_ptr().cast(), name.len() as isize, pointer, size);
-            }
-        }
-        HeaderList(list)
-    }
-}
-
-impl Drop for HeaderList {
-    fn drop(&mut self) {
-        // SAFETY: ours, and freed once.
-        unsafe { sys::rd_kafka_headers_destroy(self.0.as_ptr()) }
-    }
-}
-
-/// What the interceptors see.
-struct Interceptors<R> {
-    reports: R,
-    standing: HeaderList,
-    standing_size: usize,
-    /// Messages that hold the standing headers.
-    lent: AtomicI64,
-}
+pub use self::callbacks::Reports;
+use self::callbacks::{Interceptors, NAME, on_error, on_log, on_new};
+use self::headers::HeaderList;
+pub use self::headers::{Headers, headers_size};
 
 /// A topic's handle.
 struct Topic {
@@ -365,9 +312,6 @@ impl<R: Reports> Drop for NativeProducer<R> {
 /// How long purged messages may take to come back.
 const PURGE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The interceptors' name in librdkafka's log.
-const NAME: &CStr = c"fraud-scorer";
-
 /// A consumer's place in its group, for a transaction's offsets.
 pub struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
 
@@ -414,112 +358,4 @@ fn checked(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
         sys::rd_kafka_error_destroy(error);
         Err(failure)
     }
-}
-
-const DONE: sys::rd_kafka_resp_err_t = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-
-unsafe extern "C" fn on_new<R: Reports>(
-    client: *mut sys::rd_kafka_t,
-    _conf: *const sys::rd_kafka_conf_t,
-    opaque: *mut c_void,
-    _text: *mut c_char,
-    _size: usize,
-) -> sys::rd_kafka_resp_err_t {
-    // SAFETY: within rd_kafka_new, where interceptors are added.
-    unsafe {
-        sys::rd_kafka_interceptor_add_on_send(client, NAME.as_ptr(), Some(on_send::<R>), opaque);
-        sys::rd_kafka_interceptor_add_on_acknowledgement(client, NAME.as_ptr(), Some(on_acknowledgement::<R>), opaque)
-    }
-}
-
-/// Every message on its way in, on the thread that produces.
-unsafe extern "C" fn on_send<R: Reports>(
-    _client: *mut sys::rd_kafka_t,
-    message: *mut sys::rd_kafka_message_t,
-    opaque: *mut c_void,
-) -> sys::rd_kafka_resp_err_t {
-    // SAFETY: `opaque` is the interceptors' (alive as long as the client); the message is librdkafka's own.
-    unsafe {
-        let interceptors = &*opaque.cast::<Interceptors<R>>();
-        let mut own = null_mut();
-        if sys::rd_kafka_message_headers(message, &mut own) != DONE {
-            sys::rd_kafka_message_set_headers(message, interceptors.standing.0.as_ptr());
-            interceptors.lent.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    DONE
-}
-
-/// Every message on its way out, on librdkafka's threads.
-unsafe extern "C" fn on_acknowledgement<R: Reports>(
-    _client: *mut sys::rd_kafka_t,
-    message: *mut sys::rd_kafka_message_t,
-    opaque: *mut c_void,
-) -> sys::rd_kafka_resp_err_t {
-    // SAFETY: as above.
-    unsafe {
-        let interceptors = &*opaque.cast::<Interceptors<R>>();
-        let (mut headers, mut headers_bytes) = (null_mut(), 0);
-        if sys::rd_kafka_message_headers(message, &mut headers) == DONE {
-            if headers == interceptors.standing.0.as_ptr() {
-                sys::rd_kafka_message_detach_headers(message, &mut headers);
-                interceptors.lent.fetch_sub(1, Ordering::Release);
-                headers_bytes = interceptors.standing_size;
-            } else if (*message).err != DONE {
-                headers_bytes = list_size(headers);
-            }
-        }
-        let message = &*message;
-        let outcome = if message.err == DONE { Ok(()) } else { Err(message.err.into()) };
-        let size = || message.key_len + message.len + headers_bytes;
-        interceptors.reports.settled(message._private as usize, outcome, size);
-    }
-    DONE
-}
-
-/// Bytes of a list's names and values.
-unsafe fn list_size(headers: *const sys::rd_kafka_headers_t) -> usize {
-    let mut bytes = 0;
-    // SAFETY: the list belongs to a message that is alive; indices are below its count.
-    unsafe {
-        for index in 0..sys::rd_kafka_header_cnt(headers) {
-            let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
-            if sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) == DONE {
-                bytes += CStr::from_ptr(name).count_bytes() + size;
-            }
-        }
-    }
-    bytes
-}
-
-unsafe extern "C" fn on_log(
-    _client: *const sys::rd_kafka_t,
-    level: c_int,
-    facility: *const c_char,
-    text: *const c_char,
-) {
-    // SAFETY: librdkafka's strings, valid for the call.
-    let (facility, text) =
-        unsafe { (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy()) };
-    let level = if level <= 2 {
-        RDKafkaLogLevel::Critical
-    } else if level >= 7 {
-        RDKafkaLogLevel::Debug
-    } else {
-        RDKafkaLogLevel::Info
-    };
-    client::log(level, &facility, &text);
-}
-
-unsafe extern "C" fn on_error<R: Reports>(
-    _client: *mut sys::rd_kafka_t,
-    code: c_int,
-    reason: *const c_char,
-    opaque: *mut c_void,
-) {
-    let code = sys::rd_kafka_resp_err_t::try_from(code).unwrap_or(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN);
-    // SAFETY: `opaque` is the interceptors'; the text is valid for the call.
-    let (interceptors, reason) =
-        unsafe { (&*opaque.cast::<Interceptors<R>>(), CStr::from_ptr(reason).to_string_lossy()) };
-    interceptors.reports.error(KafkaError::Global(code.into()), &reason);
 }
