@@ -18,6 +18,7 @@ use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
+use crate::model::choice::KernelChoice;
 use crate::pipeline::commit::{CommitSettings, Guarantee, Interruption};
 use crate::pipeline::produce::Destination;
 use crate::pipeline::thread::{Ended, ScoringThread, ThreadSettings};
@@ -36,6 +37,8 @@ pub struct WorkerSettings {
     pub topics: Topics,
     /// Bundle directory.
     pub model: PathBuf,
+    /// What computes the model.
+    pub kernel: KernelChoice,
     /// What subscribers may rely on.
     pub guarantee: Guarantee,
     /// Scoring threads.
@@ -97,17 +100,20 @@ impl Worker {
     /// Checks everything, then starts the scoring threads. Waits for a broker that is down until told to stop.
     pub fn start(settings: &WorkerSettings, readiness: &Readiness, shutdown: &Shutdown) -> Result<Worker, StartError> {
         readiness.hold("start", "loading the model bundle");
-        let bundle = Bundle::load(&settings.model)?;
+        let bundle = Bundle::load_for(&settings.model, settings.kernel)?;
         let manifest = &bundle.manifest;
         tracing::info!(
             model = manifest.id(),
             features = manifest.features.len(),
             golden_records = bundle.golden_records,
+            engine = bundle.engine.name(),
+            detail = bundle.engine.detail(),
             review = manifest.thresholds.review(),
             decline = manifest.thresholds.decline(),
             "model bundle verified"
         );
         Instruments::default().model(&manifest.name, &manifest.version, &manifest.sha256);
+        Instruments::default().engine(bundle.engine.name(), &bundle.engine.detail());
 
         readiness.hold("start", "waiting for a Kafka broker");
         let partitions = Inquiry::new(&settings.kafka)?.prepare(&settings.topics, shutdown)?;

@@ -9,6 +9,7 @@ use super::Failure;
 use super::run::WorkerArguments;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::model::bundle::Bundle;
+use crate::model::choice::ModelEngine;
 use crate::model::runtime;
 use crate::worker::WorkerSettings;
 
@@ -83,7 +84,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn check_bundle(report: &mut Report, arguments: &Arguments) {
-    let bundle = match Bundle::load(&arguments.worker.model) {
+    let bundle = match Bundle::load_for(&arguments.worker.model, arguments.worker.kernel) {
         Ok(bundle) => bundle,
         Err(error) => return report.bad("model bundle", error),
     };
@@ -93,6 +94,7 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) {
         "model bundle",
         format!("{} in {directory}: {} features, hash and signature match", manifest.id(), manifest.features.len()),
     );
+    report.good("engine", engine(&bundle.engine));
     report.good(
         "thresholds",
         format!("review from {}, decline from {}", manifest.thresholds.review(), manifest.thresholds.decline()),
@@ -105,6 +107,17 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) {
     }
     for (key, value) in manifest.training.iter().filter(|(_, value)| !value.is_table() && !value.is_array()) {
         report.good("training", format!("{key} = {value}"));
+    }
+}
+
+fn engine(engine: &ModelEngine) -> String {
+    match engine {
+        ModelEngine::OnnxRuntime { reason } => format!("ONNX Runtime ({reason})"),
+        ModelEngine::Trees(plan) => {
+            let agreement = plan.agreement();
+            let (rows, difference) = (agreement.rows, agreement.difference);
+            format!("kernel ({}); {rows} rows differ from ONNX Runtime by {difference:.1e} at most", engine.detail())
+        }
     }
 }
 

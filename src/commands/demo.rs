@@ -28,6 +28,7 @@ use super::Failure;
 use crate::http::{self, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
+use crate::model::choice::KernelChoice;
 use crate::pipeline::commit::Guarantee;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
@@ -176,6 +177,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
             partitions: PARTITIONS,
         },
         model: arguments.model.clone(),
+        kernel: KernelChoice::Auto,
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),
         instance_id: "demo".into(),

@@ -10,6 +10,7 @@ use fraud_settings::{KafkaArguments, parse_duration};
 use super::Failure;
 use crate::http::{self, Edge};
 use crate::kafka::startup::{StartupError, Topics};
+use crate::model::choice::KernelChoice;
 use crate::pipeline::commit::Guarantee;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
@@ -58,6 +59,10 @@ pub struct WorkerArguments {
     /// Directory of the model bundle
     #[arg(long, value_name = "DIR", default_value = "models/fraud")]
     pub model: PathBuf,
+
+    /// What computes the model
+    #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
+    pub kernel: KernelChoice,
 
     /// What subscribers may rely on
     #[arg(long, value_enum, default_value_t = Guarantee::ExactlyOnce)]
@@ -126,6 +131,7 @@ impl WorkerArguments {
                 partitions: self.partitions,
             },
             model: self.model.clone(),
+            kernel: self.kernel,
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
             instance_id: self.instance_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),

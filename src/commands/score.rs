@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use super::Failure;
 use crate::model::bundle::Bundle;
+use crate::model::choice::KernelChoice;
 use crate::pipeline::decode::EventTime;
 use crate::pipeline::encode::{Encoder, RowSource};
 use crate::pipeline::engine::{Engine, Outcome};
@@ -28,6 +29,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "models/fraud")]
     model: PathBuf,
 
+    /// What computes the model
+    #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
+    kernel: KernelChoice,
+
     /// JSON lines to score, - for standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
@@ -39,7 +44,7 @@ pub struct Arguments {
 
 /// Scores the file.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let bundle = Bundle::load(&arguments.model).map_err(Failure::configuration)?;
+    let bundle = Bundle::load_for(&arguments.model, arguments.kernel).map_err(Failure::configuration)?;
     let mut engine = Engine::new(&bundle, MAX_LINE_BYTES).map_err(Failure::configuration)?;
     let name = arguments.input.file_name().unwrap_or(arguments.input.as_os_str()).to_string_lossy().into_owned();
     let encoder = Encoder::new(&bundle.manifest.name, &bundle.manifest.version, &name);

@@ -1,15 +1,18 @@
 //! A bundle directory, loaded and verified: what every way into the product (run, demo, score, check) starts with.
 //!
-//! The gates, in order: manifest → hash → graph and signature → golden records (scored through the same decode path as
-//! a topic's) → finite output on an all-default row. Whatever fails refuses the bundle with the reason.
+//! The gates, in order: manifest → hash → graph and signature → golden records (decoded as a topic's records are, scored
+//! by the engine that will score those) → finite output on an all-default row. Whatever fails refuses the bundle with
+//! the reason. The engine is chosen before the golden records are scored: our kernel has to agree with ONNX Runtime
+//! first, and then with training.
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::ModelError;
+use super::choice::{KernelChoice, ModelEngine};
 use super::manifest::Manifest;
-use super::scorer::Scorer;
+use super::scorer::{OnnxScorer, Scorer};
 use crate::pipeline::decode::{Decoder, Rows};
 
 /// How far a golden record's score may lie from training's: f32 noise through another implementation, no more.
@@ -27,6 +30,8 @@ pub struct Bundle {
     pub manifest: Manifest,
     /// The ONNX model; sessions are built from these bytes, so that what was hashed is what runs.
     pub model: Vec<u8>,
+    /// What scores it.
+    pub engine: ModelEngine,
     /// Golden records that matched; 0 where the bundle has none.
     pub golden_records: usize,
     /// Largest difference among them.
@@ -34,8 +39,13 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Loads and verifies the bundle in `directory`.
+    /// Loads and verifies the bundle in `directory`; our kernel scores it where it can.
     pub fn load(directory: &Path) -> Result<Bundle, ModelError> {
+        Bundle::load_for(directory, KernelChoice::Auto)
+    }
+
+    /// Loads and verifies the bundle in `directory` for the engine asked for.
+    pub fn load_for(directory: &Path, choice: KernelChoice) -> Result<Bundle, ModelError> {
         let manifest = Manifest::read(&directory.join("manifest.toml"))?;
         let path = directory.join(&manifest.model);
         let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
@@ -43,45 +53,37 @@ impl Bundle {
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
         }
-        let mut bundle =
-            Bundle { directory: directory.to_owned(), manifest, model, golden_records: 0, golden_difference: 0.0 };
+        let mut reference = OnnxScorer::new(&manifest, &model)?;
+        let golden = Golden::read(directory, &manifest)?;
+        let engine = ModelEngine::choose(choice, &manifest, &model, &mut reference, &golden.rows.features)?;
+        drop(reference);
+        let mut bundle = Bundle {
+            directory: directory.to_owned(),
+            manifest,
+            model,
+            engine,
+            golden_records: golden.lines.len(),
+            golden_difference: 0.0,
+        };
         let mut scorer = bundle.scorer()?;
-        bundle.verify_golden(&mut scorer)?;
+        bundle.golden_difference = bundle.verify_golden(&golden, &mut scorer)?;
         bundle.verify_finite(&mut scorer)?;
         Ok(bundle)
     }
 
-    /// A session of this bundle for one thread.
+    /// A scorer of this bundle for one thread.
     pub fn scorer(&self) -> Result<Scorer, ModelError> {
-        Scorer::new(&self.manifest, &self.model)
+        match &self.engine {
+            ModelEngine::OnnxRuntime { .. } => Scorer::onnx(&self.manifest, &self.model),
+            ModelEngine::Trees(plan) => Scorer::trees(plan),
+        }
     }
 
-    fn verify_golden(&mut self, scorer: &mut Scorer) -> Result<(), ModelError> {
-        let path = self.directory.join("golden.jsonl");
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            // Optional for a foreign model: training that can write golden records should.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(bundle = %self.directory.display(), "no golden.jsonl: scores are not checked against training's");
-                return Ok(());
-            }
-            Err(source) => return Err(ModelError::Unreadable { path, source }),
-        };
-        let mut decoder = Decoder::new(&self.manifest.features, MAX_GOLDEN_BYTES);
-        let (mut rows, mut expected, mut lines) = (Rows::default(), Vec::new(), Vec::new());
-        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let golden = |reason: String| ModelError::Golden { path: path.clone(), line: index + 1, reason };
-            decoder.decode(Some(line), 0, &mut rows).map_err(|rejection| golden(rejection.message))?;
-            let record: GoldenRecord = serde_json::from_slice(line).map_err(|error| golden(error.to_string()))?;
-            expected.push(record.expected_score);
-            lines.push(index + 1);
-        }
-        let mut scores = Vec::new();
-        self.run(scorer, &rows.features, &mut scores)?;
-        for ((score, expected), line) in scores.iter().zip(&expected).zip(lines) {
+    /// The largest difference between a score and training's.
+    fn verify_golden(&self, golden: &Golden, scorer: &mut Scorer) -> Result<f32, ModelError> {
+        let (mut scores, mut largest) = (Vec::new(), 0.0_f32);
+        self.run(scorer, &golden.rows.features, &mut scores)?;
+        for ((score, expected), line) in scores.iter().zip(&golden.expected).zip(&golden.lines) {
             let difference = (score - expected).abs();
             // NaN compares false with everything: it must not pass for a small difference.
             if difference.is_nan() || difference > GOLDEN_TOLERANCE {
@@ -89,12 +91,11 @@ impl Bundle {
                     "scored {score}, training recorded {expected} (tolerance {GOLDEN_TOLERANCE}): the model, its \
                      preprocessing or the feature order is not what training exported"
                 );
-                return Err(ModelError::Golden { path, line, reason });
+                return Err(ModelError::Golden { path: golden.path.clone(), line: *line, reason });
             }
-            self.golden_difference = self.golden_difference.max(difference);
+            largest = largest.max(difference);
         }
-        self.golden_records = expected.len();
-        Ok(())
+        Ok(largest)
     }
 
     /// A model that gives NaN on plain input would dead-letter everything: refuse it now.
@@ -114,6 +115,42 @@ impl Bundle {
 
     fn refuse(&self, reason: String) -> ModelError {
         ModelError::Graph { model: self.manifest.id(), reason }
+    }
+}
+
+/// The golden records of a bundle, decoded as a topic's would be.
+struct Golden {
+    path: PathBuf,
+    rows: Rows,
+    expected: Vec<f32>,
+    lines: Vec<usize>,
+}
+
+impl Golden {
+    fn read(directory: &Path, manifest: &Manifest) -> Result<Golden, ModelError> {
+        let path = directory.join("golden.jsonl");
+        let mut golden = Golden { path, rows: Rows::default(), expected: Vec::new(), lines: Vec::new() };
+        let text = match std::fs::read(&golden.path) {
+            Ok(text) => text,
+            // Optional for a foreign model: training that can write golden records should.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(bundle = %directory.display(), "no golden.jsonl: scores are not checked against training's");
+                return Ok(golden);
+            }
+            Err(source) => return Err(ModelError::Unreadable { path: golden.path, source }),
+        };
+        let mut decoder = Decoder::new(&manifest.features, MAX_GOLDEN_BYTES);
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let error = |reason: String| ModelError::Golden { path: golden.path.clone(), line: index + 1, reason };
+            decoder.decode(Some(line), 0, &mut golden.rows).map_err(|rejection| error(rejection.message))?;
+            let record: GoldenRecord = serde_json::from_slice(line).map_err(|unread| error(unread.to_string()))?;
+            golden.expected.push(record.expected_score);
+            golden.lines.push(index + 1);
+        }
+        Ok(golden)
     }
 }
 

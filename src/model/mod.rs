@@ -1,18 +1,22 @@
-//! The model: a bundle on disk, verified, and one ONNX session per scoring thread.
+//! The model: a bundle on disk, verified, and one scorer per scoring thread.
 //!
 //! ```text
-//!  directory ──► manifest ──► Bundle (hash, signature, golden records checked) ──► Scorer per thread ──► scores
-//!                                  ▲
-//!                      runtime: finds and opens ONNX Runtime once per process
+//!  directory ─► manifest ─► hash, signature ─► engine chosen ─► golden records ─► Bundle ─► Scorer per thread ─► scores
+//!                               ▲                    ▲
+//!         runtime: ONNX Runtime, once per process   trees: the kernel, where it agrees with ONNX Runtime
 //! ```
 //!
 //! A bundle is the contract between training and serving (docs/bring-your-own-model.md). Preprocessing lies inside its
 //! graph; what differs from what training recorded is refused at load, before the first transaction is read.
 
 pub mod bundle;
+pub mod choice;
 pub mod manifest;
 pub mod runtime;
 pub mod scorer;
+pub mod session;
+mod signature;
+pub mod trees;
 
 use std::path::PathBuf;
 
@@ -64,6 +68,14 @@ pub enum ModelError {
         model: String,
         /// What is wrong.
         reason: String,
+    },
+    /// `--kernel simd`, and the kernel does not take the model.
+    #[error("{model}: --kernel simd, but {reason}; --kernel auto scores it with ONNX Runtime")]
+    Kernel {
+        /// name@version.
+        model: String,
+        /// Why not.
+        reason: trees::NotTaken,
     },
     /// The bundle scores a golden record unlike training did.
     #[error("golden record {line} of {path}: {reason}")]

@@ -68,6 +68,10 @@ fn describe() {
     for (name, help) in [
         ("fraud_scorer_consumer_lag", "Records of a partition that were not yet read"),
         ("fraud_scorer_consumer_lag_seconds", "Age of the last record read while there are more, else 0"),
+        (
+            "fraud_scorer_model_engine",
+            "1 for what computes the model: simd (our kernel) or onnxruntime, and how or why",
+        ),
         ("fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256"),
     ] {
         describe_gauge!(name, help);
@@ -163,6 +167,11 @@ impl Instruments {
     pub fn model(&self, name: &str, version: &str, sha256: &str) {
         let labels = [("name", name.to_owned()), ("version", version.to_owned()), ("sha256", sha256.to_owned())];
         gauge!("fraud_scorer_model_info", &labels).set(1.0);
+    }
+
+    /// What computes that model, and how, or why not the kernel.
+    pub fn engine(&self, engine: &'static str, detail: &str) {
+        gauge!("fraud_scorer_model_engine", "engine" => engine, "detail" => detail.to_owned()).set(1.0);
     }
 
     /// Time of a stage for one batch.
@@ -274,6 +283,7 @@ mod tests {
             tally.dead_letter(ErrorClass::TooLarge);
             instruments.committed(&mut tally, 1_100);
             instruments.committed(&mut tally, 1_100);
+            instruments.engine("simd", "bit-sliced, AVX2");
             instruments.stage(Stage::Commit, Duration::from_millis(3));
             let mut text = recorder.handle().render();
             instruments.histograms.render(&mut text);
@@ -285,6 +295,7 @@ mod tests {
             "fraud_scorer_verdicts_total{decision=\"decline\"} 1",
             "fraud_scorer_verdicts_total{decision=\"review\"} 0",
             "fraud_scorer_dead_letters_total{error_class=\"too-large\"} 1",
+            "fraud_scorer_model_engine{engine=\"simd\",detail=\"bit-sliced, AVX2\"} 1",
             "fraud_scorer_score_bucket{le=\"0.001\"} 0",
             "fraud_scorer_score_bucket{le=\"0.01\"} 2",
             "fraud_scorer_score_bucket{le=\"1\"} 3",

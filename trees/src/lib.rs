@@ -8,3 +8,4 @@ pub mod ensemble;
 
 pub mod interpret;
 pub mod kernel;
+pub mod onnx;
