@@ -13,7 +13,7 @@ venv := .runtime/venv
 .PHONY: help
 help: ## Show this list
 	@echo "make TARGET [ARGS='further arguments']"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---- build and run ---------------------------------------------------------------------------------------------
 
@@ -57,9 +57,41 @@ check: build ## Ask the worker whether model, ONNX Runtime, broker and topics ar
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
 	$(venv)/bin/fraud-training train $(ARGS)
 
+# Further arguments to the measurements: make bench-throughput ARGS='--rounds 5'; benches/README.md tells of all.
+measure := $(CARGO) bench --locked --bench end_to_end --
+SOAK ?= 10m
+
 .PHONY: bench
-bench: onnxruntime kafka-jars ## Measure the whole worker against references in one run, on a real broker (some minutes)
-	$(CARGO) bench --locked --bench end_to_end
+bench: bench-inputs ## Measure the worker against references, on a real broker: throughput, latency, scaling (15 min)
+	$(measure) all $(ARGS)
+
+.PHONY: bench-throughput
+bench-throughput: bench-inputs ## Records per CPU-second and on the wall, against pass-through and ONNX Runtime alone
+	$(measure) throughput $(ARGS)
+
+.PHONY: bench-latency
+bench-latency: bench-inputs ## From send to receipt at 100, 2,000 and 20,000 records/s, against an echo
+	$(measure) latency $(ARGS)
+
+.PHONY: bench-scaling
+bench-scaling: bench-inputs ## Threads and processes, and the capacity model's prediction of them
+	$(measure) scaling $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: bench-inputs ## Other ways to do the same job (benches/peers), against the worker
+	$(measure) peers $(ARGS)
+
+.PHONY: bench-soak
+bench-soak: bench-inputs ## Memory at full load for SOAK=10m; fails where it grows
+	$(measure) soak --duration $(SOAK) $(ARGS)
+
+.PHONY: bench-profile
+bench-profile: bench-inputs ## Where the worker's time goes, as a flame graph (needs perf)
+	$(measure) profile $(ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: bench-inputs ## Whether the measurements still run; writes no results
+	$(measure) smoke $(ARGS)
 
 .PHONY: bench-micro
 bench-micro: onnxruntime ## Measure the stages one by one
@@ -113,3 +145,9 @@ python-env:
 .PHONY: kafka-jars
 kafka-jars:
 	@scripts/kafka.sh get
+
+.PHONY: bench-inputs
+bench-inputs: onnxruntime kafka-jars
+	@# Python is only needed where models and records were not made yet, or by another script than today's.
+	@[ "$$(sha256sum <benches/workload/make.py | cut -c 1-64)" = "$$(cat .runtime/bench/made-by 2>/dev/null)" ] || { \
+		scripts/python-env.sh && $(venv)/bin/python benches/workload/make.py .runtime/bench; }

@@ -1,152 +1,202 @@
-//! One contender's run, measured from outside: its committed offsets, its CPU time, its memory.
+//! What is measured: a command with a contract. benches/README.md tells the contract to whoever brings a contender.
+//!
+//! ```text
+//!  Contender (what to run) + Job (on which topics) ─► Command ─► process group, watched from outside by `measure`
+//! ```
 
-use std::fmt;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde::{Deserialize, Serialize};
 
-use crate::support::broker::Broker;
-use crate::support::process::finish;
-use crate::support::topics::Topics;
-use crate::support::unique;
+use crate::root;
+use crate::workload::Model;
 
-/// Partitions of the loaded topic.
-const PARTITIONS: i32 = 4;
+/// The commit interval that contenders are told, and the worker's default.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A run that takes longer has failed.
-const LIMIT: Duration = Duration::from_secs(300);
-
-/// What a run cost.
-#[derive(Clone, Copy, Debug)]
-pub struct Measured {
-    pub records: u64,
-    pub wall: Duration,
-    pub cpu: Duration,
-    pub peak_rss_bytes: u64,
+/// What a contender promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarantee {
+    /// A record's verdict is visible once, whatever happens.
+    ExactlyOnce,
+    /// A record's verdict may be repeated after a crash.
+    AtLeastOnce,
 }
 
-impl Measured {
-    pub fn per_second(&self) -> f64 {
-        self.records as f64 / self.wall.as_secs_f64()
-    }
+impl Guarantee {
+    /// Both.
+    pub const ALL: [Guarantee; 2] = [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce];
 
-    pub fn per_cpu_second(&self) -> f64 {
-        self.records as f64 / self.cpu.as_secs_f64()
-    }
-}
-
-impl fmt::Display for Measured {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:>9.0} per CPU-second {:>9.0} per second", self.per_cpu_second(), self.per_second())
-    }
-}
-
-/// A topic of `records` split-form transactions, drawn from the committed bundle's profile.
-pub fn load_topic(broker: &Broker, records: u64) -> Topics {
-    let topics = Topics::create(broker, PARTITIONS);
-    let mut producer = topics.producer();
-    producer.args(["--rate", "0", "--format", "split", "--seed", "1", "--count", &records.to_string(), "--quiet"]);
-    let output = finish(producer, LIMIT);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    topics
-}
-
-/// Runs the worker over the whole topic in a group of its own.
-pub fn run_worker(topics: &Topics, model: &str, arguments: &[&str], records: u64) -> Measured {
-    let group = unique("bench");
-    let output = unique("bench-verdicts");
-    topics.make(&output, PARTITIONS, "1000000");
-    let mut worker = topics.worker();
-    worker.args(["--group", &group, "--output-topic", &output, "--model", model]).args(arguments);
-    let mut child = worker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let progress = Committed::of(topics, &group);
-    let deadline = Instant::now() + LIMIT;
-    let wait = |at_least: u64| loop {
-        let committed = progress.count();
-        if committed >= at_least {
-            return committed;
+    /// As flags and tables say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Guarantee::ExactlyOnce => "exactly-once",
+            Guarantee::AtLeastOnce => "at-least-once",
         }
-        assert!(Instant::now() < deadline, "{committed} of {records} committed");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let first = wait(1);
-    let (began, cpu) = (Instant::now(), cpu_time(child.id()));
-    let last = wait(records);
-    let measured = Measured {
-        records: last - first,
-        wall: began.elapsed(),
-        cpu: cpu_time(child.id()) - cpu,
-        peak_rss_bytes: peak_rss(child.id()),
-    };
-    end(&mut child);
-    measured
-}
+    }
 
-/// Runs one of this program's references as a process of its own; it prints what it measured of itself.
-pub fn run_reference(topics: &Topics, arguments: &[&str], records: u64) -> Measured {
-    let output_topic = unique("bench-reference");
-    topics.make(&output_topic, PARTITIONS, "1000000");
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("--reference").args(arguments);
-    command.args([&topics.brokers, &topics.input, &output_topic, &records.to_string()]);
-    let output = finish(command, LIMIT);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
-    Measured {
-        records: numbers[0] as u64,
-        wall: Duration::from_secs_f64(numbers[1]),
-        cpu: Duration::from_secs_f64(numbers[2]),
-        peak_rss_bytes: numbers[3] as u64,
+    fn code(self) -> &'static str {
+        match self {
+            Guarantee::ExactlyOnce => "eos",
+            Guarantee::AtLeastOnce => "alo",
+        }
     }
 }
 
-fn end(child: &mut Child) {
-    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(child.wait().unwrap().success(), "the worker ends cleanly");
+/// What a contender's process is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Program {
+    /// `fraud-scorer run`, with further arguments.
+    Worker(Vec<String>),
+    /// One of this program's own references, by name.
+    Reference(&'static str),
+    /// Somebody else's command.
+    Peer(Vec<String>),
 }
 
-/// A group's committed offsets, read from outside the group's members.
-struct Committed {
-    consumer: BaseConsumer,
-    partitions: TopicPartitionList,
+/// One line of a table: a command under one model, guarantee and number of threads.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// As the table says it; with model, guarantee, threads and processes it tells contenders apart.
+    pub name: String,
+    /// What it is made of.
+    pub version: String,
+    /// What it runs.
+    pub program: Program,
+    /// The model it scores; the references move records and score none.
+    pub model: Option<Model>,
+    /// What it promises; pass-through promises nothing.
+    pub guarantee: Option<Guarantee>,
+    /// Scoring threads of each process.
+    pub threads: usize,
+    /// Processes, all of one group.
+    pub processes: usize,
+    /// Further variables.
+    pub environment: BTreeMap<String, String>,
+    /// Where its command runs.
+    pub directory: PathBuf,
+    /// What is dropped after the first output.
+    pub warm_up: Duration,
+    /// The window, where it is not the harness's.
+    pub window: Option<Duration>,
+    /// Ends a run early.
+    pub records: Option<u64>,
 }
 
-impl Committed {
-    fn of(topics: &Topics, group: &str) -> Committed {
-        let mut config = topics.client.clone();
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition_range(&topics.input, 0, PARTITIONS - 1);
-        Committed { consumer: config.set("group.id", group).create().unwrap(), partitions }
+/// Where a contender works in one run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub brokers: String,
+    pub input: String,
+    pub output: String,
+    pub dead_letter: String,
+    pub group: String,
+    /// The producer's linger that contenders are told, milliseconds.
+    pub linger: u32,
+    /// A free port.
+    pub port: u16,
+}
+
+impl Contender {
+    /// The worker with its default settings.
+    pub fn worker(model: Model, guarantee: Guarantee, threads: usize, further: &[String]) -> Contender {
+        Contender {
+            name: "fraud-scorer".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            program: Program::Worker(further.to_vec()),
+            model: Some(model),
+            guarantee: Some(guarantee),
+            threads,
+            processes: 1,
+            environment: BTreeMap::new(),
+            directory: root().to_owned(),
+            warm_up: Duration::from_secs(1),
+            window: None,
+            records: None,
+        }
     }
 
-    fn count(&self) -> u64 {
-        let offsets = self.consumer.committed_offsets(self.partitions.clone(), Duration::from_secs(10));
-        let offsets =
-            offsets.map(|list| list.elements().iter().filter_map(|element| element.offset().to_raw()).collect());
-        offsets
-            .unwrap_or_else(|_| Vec::new())
-            .into_iter()
-            .filter(|offset| *offset > 0)
-            .map(|offset| offset as u64)
-            .sum()
+    /// A reference of `reference.rs` that keeps the contract.
+    pub fn reference(name: &'static str, guarantee: Option<Guarantee>) -> Contender {
+        Contender {
+            name: name.into(),
+            version: format!("librdkafka {}", crate::machine::librdkafka()),
+            program: Program::Reference(name),
+            model: None,
+            guarantee,
+            ..Contender::worker(Model::Lr, Guarantee::AtLeastOnce, 1, &[])
+        }
+    }
+
+    /// Name and variant, as progress lines and tables say it.
+    pub fn label(&self) -> String {
+        let mut label = self.name.clone();
+        if let Some(model) = self.model {
+            label += &format!(", {}", model.name());
+        }
+        if let (Some(guarantee), Some(_)) = (self.guarantee, self.model) {
+            label += &format!(", {}", guarantee.name());
+        }
+        if self.processes > 1 {
+            label += &format!(", {} processes", self.processes);
+        }
+        if self.threads > 1 {
+            label += &format!(", {} threads", self.threads);
+        }
+        label
+    }
+
+    /// Whether it serves the worker's metrics on the job's port.
+    pub fn has_metrics(&self) -> bool {
+        matches!(self.program, Program::Worker(_)) && self.processes == 1
+    }
+
+    /// The command of one of its processes.
+    pub fn command(&self, job: &Job) -> Command {
+        let model = self.model.unwrap_or(Model::Lr);
+        let mut command = match &self.program {
+            Program::Worker(further) => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_fraud-scorer"));
+                command.args(["run", "--brokers", &job.brokers, "--group", &job.group]);
+                command.args(["--input-topic", &job.input, "--output-topic", &job.output]);
+                command.args(["--dead-letter-topic", &job.dead_letter]);
+                command.arg("--model").arg(model.bundle());
+                command.args(["--guarantee", self.guarantee.map_or("exactly-once", Guarantee::name)]);
+                command.args(["--threads", &self.threads.to_string()]);
+                let port = if self.processes == 1 { job.port } else { 0 };
+                command.args(["--http", &format!("127.0.0.1:{port}")]).args(further);
+                command.env_remove("RUST_LOG");
+                command
+            }
+            Program::Reference(name) => {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args(["reference", name]);
+                command
+            }
+            Program::Peer(words) => {
+                let mut command = Command::new(resolve(&self.directory, &words[0]));
+                command.args(&words[1..]);
+                command
+            }
+        };
+        command.current_dir(&self.directory);
+        command.env("BROKERS", &job.brokers).env("IN", &job.input).env("OUT", &job.output).env("GROUP", &job.group);
+        command.env("MODEL", model.onnx()).env("MODEL_NAME", model.name()).env("BUNDLE", model.bundle());
+        command.env("THREADS", self.threads.to_string());
+        command.env("GUARANTEE", self.guarantee.unwrap_or(Guarantee::AtLeastOnce).code());
+        command.env("COMMIT_MS", COMMIT_INTERVAL.as_millis().to_string()).env("LINGER", job.linger.to_string());
+        command.env("PORT", job.port.to_string());
+        command.env("ORT_DYLIB_PATH", root().join(".runtime/onnxruntime/libonnxruntime.so"));
+        command.envs(&self.environment);
+        command
     }
 }
 
-/// User and system time of a process so far.
-pub fn cpu_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    // USER_HZ is 100 on every Linux this runs on.
-    Duration::from_millis(ticks * 10)
-}
-
-/// Highest resident memory of a process so far, bytes.
-pub fn peak_rss(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+/// `./program` is meant from the directory the command runs in; a bare name is looked for in PATH.
+pub fn resolve(directory: &Path, program: &str) -> PathBuf {
+    if program.contains('/') { directory.join(program) } else { PathBuf::from(program) }
 }

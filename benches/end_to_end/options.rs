@@ -1,0 +1,112 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::workload::Model;
+
+/// The measurements of fraud-scorer, on a real broker that is started and removed; see benches/README.md.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "end_to_end")]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Cargo says so to every benchmark
+    #[arg(long, global = true, hide = true)]
+    bench: bool,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Throughput, latency and scaling
+    All(Options),
+    /// The worker against pass-through and ONNX Runtime alone
+    Throughput(Options),
+    /// From send to receipt, against an echo
+    Latency(Options),
+    /// Threads, processes, and what the capacity model says of them
+    Scaling(Options),
+    /// The contenders of benches/peers/contenders.toml against the worker
+    Peers(Options),
+    /// Memory at full load
+    Soak(Options),
+    /// A flame graph of the worker at full load (needs perf)
+    Profile(Options),
+    /// A little of everything, to see that it runs; writes no results
+    Smoke(Options),
+    /// One of the references, as a process of its own
+    #[command(hide = true)]
+    Reference {
+        /// Which
+        name: String,
+    },
+}
+
+/// How to measure it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Every contender runs once in each
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: u64,
+
+    /// Records loaded into the topic
+    #[arg(long, default_value_t = 6_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    pub records: u64,
+
+    /// Longest window of a run, seconds
+    #[arg(long, default_value_t = 8.0)]
+    pub seconds: f64,
+
+    /// Models
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Model::ALL)]
+    pub models: Vec<Model>,
+
+    /// Latency: records per second
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 2_000, 20_000])]
+    pub rates: Vec<u64>,
+
+    /// Latency: how long each run is measured, seconds
+    #[arg(long, default_value_t = 8.0)]
+    pub latency_seconds: f64,
+
+    /// Scaling: most threads and most processes [default: as many as there are cores, at most one per partition]
+    #[arg(long)]
+    pub up_to: Option<usize>,
+
+    /// Peers: only those whose name contains this
+    #[arg(long)]
+    pub only: Option<String>,
+
+    /// Peers: the list of contenders
+    #[arg(long, default_value = "benches/peers/contenders.toml")]
+    pub peers: PathBuf,
+
+    /// Soak: how long
+    #[arg(long, default_value = "10m", value_parser = fraud_settings::parse_duration)]
+    pub duration: Duration,
+
+    /// Soak: largest growth of resident memory from the first quarter to the last, percent
+    #[arg(long, default_value_t = 5.0)]
+    pub growth: f64,
+
+    /// Soak: largest resident memory, MB
+    #[arg(long, default_value_t = 150)]
+    pub most_memory: u64,
+
+    /// A further argument of the worker, such as --worker=--kernel=onnx; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub worker: Vec<String>,
+
+    /// Where results go, from the checkout
+    #[arg(long, default_value = "benches/results")]
+    pub results: PathBuf,
+}
+
+impl Options {
+    /// Longest window of a run.
+    pub fn window(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
