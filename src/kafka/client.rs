@@ -30,8 +30,6 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
 /// Producer properties the user did not set.
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("acks", "all"),
-    // Long enough for a batch's verdicts to share a request.
-    ("linger.ms", "1"),
     ("batch.num.messages", "10000"),
     // Bounds undelivered verdicts in memory per producer; when full, the thread stops consuming.
     ("queue.buffering.max.messages", "50000"),
@@ -81,7 +79,14 @@ pub fn transactional_config(base: &ClientConfig, transactional_id: &str) -> Clie
 /// Properties of an at-least-once thread's producer: idempotent, so that a retry neither doubles nor reorders, and
 /// without a time limit, so that an outage of the broker stops consumption instead of dropping verdicts.
 pub fn idempotent_config(base: &ClientConfig) -> ClientConfig {
-    let base = layered(base, &[("message.timeout.ms", "0")], &[("enable.idempotence", "true")]);
+    let defaults = [
+        ("message.timeout.ms", "0"),
+        // A verdict leaves at once. Under load, one request at a time makes the next ones larger by themselves; with more in
+        // flight, librdkafka's network thread would go round without sleeping while verdicts wait.
+        ("linger.ms", "0"),
+        ("max.in.flight.requests.per.connection", "1"),
+    ];
+    let base = layered(base, &defaults, &[("enable.idempotence", "true")]);
     layered(&base, PRODUCER_DEFAULTS, &[])
 }
 
