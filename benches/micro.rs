@@ -1,11 +1,16 @@
 //! Micro-benchmarks of the stages: decode (against a typed serde_json visitor that checks as little as it can), model,
 //! encode. `cargo bench --bench micro`; a claim is a ratio of two lines of one run.
+//!
+//! Decode's records are the design's: 29 features, as Python's `json.dumps` writes them, with at most six decimals or in
+//! full (16 to 17 digits, what a 64-bit float takes); the same in every run.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::f64::consts::TAU;
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Duration;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::pipeline::decode::{Decoder, Rows};
 use fraud_scorer::pipeline::encode::{Encoder, RowSource};
@@ -15,84 +20,165 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 /// Records per measurement: larger than the first-level cache, smaller than the last.
 const RECORDS: usize = 1024;
 
+/// Which form a record has.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Split,
+    Object,
+}
+
+/// How many digits its numbers have.
+#[derive(Clone, Copy, PartialEq)]
+enum Digits {
+    SixDecimals,
+    All,
+}
+
 fn bundle(name: &str) -> Bundle {
     Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)).unwrap()
 }
 
-/// The golden records, repeated, in both forms.
-fn records(bundle: &Bundle) -> [(&'static str, Vec<Vec<u8>>); 2] {
-    let golden = std::fs::read_to_string(bundle.directory.join("golden.jsonl")).unwrap();
-    let golden: Vec<serde_json::Value> = golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let names: Vec<&str> = bundle.manifest.features.iter().map(|feature| feature.name.as_str()).collect();
-    let object = golden.iter().map(|record| record.to_string().into_bytes());
-    let split = golden.iter().map(|record| {
-        let row: Vec<&serde_json::Value> = names.iter().map(|name| &record[*name]).collect();
-        serde_json::json!({"columns": names, "data": [row]}).to_string().into_bytes()
-    });
-    let repeat = |records: Vec<Vec<u8>>| records.iter().cycle().take(RECORDS).cloned().collect();
-    [("object", repeat(object.collect())), ("split", repeat(split.collect()))]
+fn names(bundle: &Bundle) -> Vec<&str> {
+    bundle.manifest.features.iter().map(|feature| feature.name.as_str()).collect()
+}
+
+/// Records as a Python producer writes them: normal features, the last one (an amount) log-normal.
+fn records(names: &[&str], form: Form, digits: Digits) -> Vec<Vec<u8>> {
+    let mut random = Random(7);
+    let columns: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let mut record = |number: usize| {
+        let mut value = |column: usize| {
+            let normal = random.normal();
+            let value = if column + 1 < names.len() { normal } else { (3.0 + 1.5 * normal).exp() };
+            match digits {
+                Digits::SixDecimals => python(format!("{value:.6}").parse().unwrap()),
+                Digits::All => python(value),
+            }
+        };
+        let values: Vec<String> = (0..names.len()).map(&mut value).collect();
+        match form {
+            Form::Split => format!(r#"{{"columns": [{}], "data": [[{}]]}}"#, columns.join(", "), values.join(", ")),
+            Form::Object => {
+                let id = uuid::Uuid::from_u64_pair(random.next(), random.next());
+                let members: Vec<String> =
+                    columns.iter().zip(&values).map(|(name, value)| format!("{name}: {value}")).collect();
+                let time = 1_700_000_000_000 + number;
+                format!(r#"{{"transaction_id": "{id}", "event_time": {time}, {}}}"#, members.join(", "))
+            }
+        }
+        .into_bytes()
+    };
+    (0..RECORDS).map(&mut record).collect()
+}
+
+/// A float as Python prints it: with an exponent of two digits from 1e-4 down.
+fn python(value: f64) -> String {
+    if value == 0.0 || value.abs() >= 1e-4 {
+        return format!("{value:?}");
+    }
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once("e-").unwrap();
+    format!("{mantissa}e-{exponent:0>2}")
+}
+
+/// A small generator, the same in every run (Steele, Lea and Flood, "SplitMix", 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Between 0 and 1, neither included.
+    fn uniform(&mut self) -> f64 {
+        ((self.next() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
+    }
+
+    /// Box and Muller's.
+    fn normal(&mut self) -> f64 {
+        (-2.0 * self.uniform().ln()).sqrt() * (TAU * self.uniform()).cos()
+    }
 }
 
 fn decode(criterion: &mut Criterion) {
     let bundle = bundle("fraud");
-    let names: Vec<&str> = bundle.manifest.features.iter().map(|feature| feature.name.as_str()).collect();
-    let mut group = criterion.benchmark_group("decode");
-    group.throughput(Throughput::Elements(RECORDS as u64));
-    for (form, records) in records(&bundle) {
+    let names = names(&bundle);
+    for (kind, form, digits) in [
+        ("split, six decimals", Form::Split, Digits::SixDecimals),
+        ("object, six decimals", Form::Object, Digits::SixDecimals),
+        ("split, all digits", Form::Split, Digits::All),
+        ("object, all digits", Form::Object, Digits::All),
+    ] {
+        let records = records(&names, form, digits);
+        let mut group = criterion.benchmark_group(format!("decode {kind}"));
+        group.throughput(Throughput::Elements(RECORDS as u64));
         let (mut decoder, mut rows) = (Decoder::new(&bundle.manifest.features, 1 << 20), Rows::default());
-        group.bench_with_input(BenchmarkId::new("ours", form), &records, |bencher, records| {
+        group.bench_function("ours", |bencher| {
             bencher.iter(|| {
                 rows.clear();
-                for record in records {
+                for record in &records {
                     decoder.decode(Some(record), 0, &mut rows).unwrap();
                 }
                 black_box(&rows.features);
             });
         });
         let mut out: Vec<f32> = Vec::new();
-        group.bench_with_input(BenchmarkId::new("serde_json", form), &records, |bencher, records| {
+        group.bench_function("serde_json", |bencher| {
             bencher.iter(|| {
                 out.clear();
-                for record in records {
+                for record in &records {
                     let mut deserializer = serde_json::Deserializer::from_slice(record);
                     Message { names: &names, out: &mut out }.deserialize(&mut deserializer).unwrap();
                 }
                 black_box(&out);
             });
         });
+        assert!(rows.features.iter().map(|value| value.to_bits()).eq(out.iter().map(|value| value.to_bits())));
+        group.finish();
     }
-    group.finish();
 }
 
-fn score_and_encode(criterion: &mut Criterion) {
+fn score(criterion: &mut Criterion) {
     for name in ["fraud-lr", "fraud"] {
         let bundle = bundle(name);
-        let [_, (_, records)] = records(&bundle);
+        let records = records(&names(&bundle), Form::Split, Digits::SixDecimals);
         let mut engine = Engine::new(&bundle, 1 << 20).unwrap();
         let mut group = criterion.benchmark_group(format!("engine {name}"));
         group.throughput(Throughput::Elements(RECORDS as u64));
         group.bench_function("decode and score", |bencher| {
             bencher.iter(|| engine.run(records.iter().map(|record| Some(record.as_slice()))));
         });
-        let encoder = Encoder::new("fraud", "1", "transactions");
-        group.bench_function("encode", |bencher| {
-            bencher.iter_batched_ref(
-                || Vec::with_capacity(512),
-                |buffer| {
-                    for (record, outcome) in records.iter().zip(engine.outcomes()) {
-                        let Outcome::Scored(rows) = outcome else { continue };
-                        for row in engine.rows(rows.clone()) {
-                            let source = RowSource { partition: 3, offset: 123_456_789, row: 0 };
-                            encoder.verdict(buffer, record, &row, 1_700_000_000_000, source);
-                            black_box(&buffer);
-                        }
-                    }
-                },
-                BatchSize::LargeInput,
-            );
-        });
         group.finish();
     }
+}
+
+fn encode(criterion: &mut Criterion) {
+    let bundle = bundle("fraud-lr");
+    let encoder = Encoder::new("fraud", "1", "transactions");
+    let mut group = criterion.benchmark_group("encode");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    for (id, form) in [("the row's own id", Form::Object), ("an id by place", Form::Split)] {
+        let records = records(&names(&bundle), form, Digits::SixDecimals);
+        let mut engine = Engine::new(&bundle, 1 << 20).unwrap();
+        engine.run(records.iter().map(|record| Some(record.as_slice())));
+        let mut buffer = Vec::new();
+        group.bench_function(id, |bencher| {
+            bencher.iter(|| {
+                for (record, outcome) in records.iter().zip(engine.outcomes()) {
+                    let Outcome::Scored(rows) = outcome else { continue };
+                    for row in engine.rows(rows.clone()) {
+                        let source = RowSource { partition: 3, offset: 123_456_789, row: 0 };
+                        encoder.verdict(&mut buffer, record, &row, 1_700_000_000_000, source);
+                        black_box(&buffer);
+                    }
+                }
+            });
+        });
+    }
+    group.finish();
 }
 
 /// What a reader with serde_json would write: features by name, or the rows of `data`, straight into a buffer.
@@ -189,5 +275,10 @@ impl<'de> Visitor<'de> for Row<'_> {
     }
 }
 
-criterion_group!(benches, decode, score_and_encode);
+/// A minute in all: the times are steady, it is the ratios that count.
+fn brief() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
+}
+
+criterion_group! { name = benches; config = brief(); targets = decode, score, encode }
 criterion_main!(benches);

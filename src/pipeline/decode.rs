@@ -1,99 +1,36 @@
 //! Decode: one record's bytes become feature rows, or a [`Rejection`] that names the field.
 //!
 //! ```text
-//!  payload ──► object form ─┐
-//!          └─► split form  ─┴─► Rows { features: row-major f32, one RowMeta per row }
+//!  payload ──► written like an earlier one? ──────────────────┐
+//!                │ no                                         ▼
+//!                └─► parser ─┬─► object form ─┐   Rows { features: row-major f32, one RowMeta per row }
+//!                            └─► split form  ─┴───────────────▲
 //! ```
 //!
-//! A message is decoded whole or rejected whole: on a rejection the rows it had already added are taken back.
+//! Two paths, one judgement: the template path (`decode/template.rs`) reads what is written like an earlier message and
+//! leaves everything else, every rejection included, to the parser. What was learned changes the time a message takes and
+//! nothing else. A message is decoded whole or rejected whole: on a rejection the rows it had already added are taken back.
 //! Nothing here allocates for a good record; ids stay byte ranges of the payload until the verdict is written.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use fraud_wire::dead_letter::{ErrorClass, Rejection};
 
 mod fields;
+mod rows;
+mod seen;
 mod split;
+mod template;
 #[cfg(test)]
 mod tests;
 
 use fields::{event_time, transaction_id};
-use split::Column;
+pub use rows::{EventTime, Feature, RESERVED_KEYS, RowMeta, Rows, TransactionId};
+use seen::Seen;
+use split::Columns;
+use template::{Memory, Template};
 
 use super::json::{Kind, MAX_DEPTH, RawString, Reader, SyntaxError};
-
-/// A feature as the bundle's manifest lists it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Feature {
-    /// Its key in the transaction.
-    pub name: String,
-    /// Used where the transaction lacks it or has null; `None`: required.
-    pub default: Option<f32>,
-}
-
-/// Keys of a transaction that mean something else than a feature.
-pub const RESERVED_KEYS: [&str; 5] = ["transaction_id", "event_time", "columns", "data", "dataframe_split"];
-
-/// Where a row's transaction id comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TransactionId {
-    /// The transaction had none: `topic-partition-offset-row` takes its place.
-    #[default]
-    Absent,
-    /// Bytes of the payload, valid as the inside of a JSON string.
-    Payload(Range<u32>),
-}
-
-/// Where a row's event time comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EventTime {
-    /// The transaction had none: the record's Kafka timestamp takes its place.
-    #[default]
-    Absent,
-    /// Epoch milliseconds.
-    Milliseconds(i64),
-}
-
-/// What a verdict needs of a row beside its score.
-#[derive(Clone, Debug)]
-pub struct RowMeta {
-    /// Index of the record in the batch.
-    pub record: u32,
-    /// Row within the message.
-    pub row: u32,
-    /// The transaction's id.
-    pub transaction_id: TransactionId,
-    /// The transaction's time.
-    pub event_time: EventTime,
-}
-
-/// Decoded rows of a batch, in input order; reused from batch to batch.
-#[derive(Debug, Default)]
-pub struct Rows {
-    /// Row-major, `width` features a row.
-    pub features: Vec<f32>,
-    /// One per row.
-    pub meta: Vec<RowMeta>,
-}
-
-impl Rows {
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.meta.len()
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.meta.is_empty()
-    }
-
-    /// Forgets the rows, keeps the memory.
-    pub fn clear(&mut self) {
-        self.features.clear();
-        self.meta.clear();
-    }
-}
 
 /// Turns payloads into rows of one bundle's features.
 #[derive(Debug)]
@@ -101,13 +38,11 @@ pub struct Decoder {
     features: Vec<Feature>,
     index: HashMap<String, usize>,
     max_bytes: usize,
-    /// `seen[i] == stamp`: feature `i` was read in this row (or column list).
-    seen: Vec<u64>,
-    stamp: u64,
-    /// What the columns of the last split message held, and its bytes: writers repeat themselves, so the next message
-    /// is compared with them before it is parsed.
-    columns: Vec<Column>,
-    columns_text: Vec<u8>,
+    seen: Seen,
+    columns: Columns,
+    /// What a row holds before anything is read.
+    defaults: Vec<f32>,
+    memory: Memory,
 }
 
 impl Decoder {
@@ -118,10 +53,10 @@ impl Decoder {
             features: features.to_vec(),
             index,
             max_bytes,
-            seen: vec![0; features.len()],
-            stamp: 0,
-            columns: Vec::new(),
-            columns_text: Vec::new(),
+            seen: Seen::new(features.len()),
+            columns: Columns::new(features.len()),
+            defaults: features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)).collect(),
+            memory: Memory::new(),
         }
     }
 
@@ -150,9 +85,19 @@ impl Decoder {
             let message = format!("the value has {} bytes, the limit is {}", bytes.len(), self.max_bytes);
             return reject(ErrorClass::TooLarge, message);
         }
+        if self.memory.read(bytes, record, &self.defaults, rows) {
+            return Ok(());
+        }
         let mut reader = Reader::new(bytes);
         match reader.kind() {
-            Kind::Object => self.message(reader, record, rows),
+            Kind::Object => {
+                let form = self.message(reader, record, rows)?;
+                self.memory.learn(|| match form {
+                    Form::Object => Template::of_object(bytes, &self.index),
+                    Form::Split => Template::of_split(bytes, self.columns.list(), &self.index),
+                });
+                Ok(())
+            }
             Kind::Nothing if reader.rest().is_empty() => reject(ErrorClass::MalformedJson, "the value is empty"),
             kind => {
                 syntax(&mut reader, |reader| reader.skip(0).and_then(|()| reader.end()))?;
@@ -162,22 +107,22 @@ impl Decoder {
     }
 
     /// The outermost object. Whether it is the object form or the split form shows by its keys.
-    fn message(&mut self, mut reader: Reader<'_>, record: u32, rows: &mut Rows) -> Result<(), Rejection> {
+    fn message(&mut self, mut reader: Reader<'_>, record: u32, rows: &mut Rows) -> Result<Form, Rejection> {
         let mut message = Message { record, row_start: rows.features.len(), ..Message::default() };
         let meta_start = rows.meta.len();
-        self.stamp += 2;
-        rows.features.extend(self.features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)));
+        self.seen.forget();
+        rows.features.extend_from_slice(&self.defaults);
         self.members(&mut reader, 0, &mut message, rows)?;
         syntax(&mut reader, |reader| reader.end())?;
 
-        match message.form()? {
-            Form::Split { decoded: true, .. } => {}
-            Form::Split { columns, mut data, .. } => {
-                self.columns(columns)?;
-                self.split_rows(&mut data, &message, rows)?;
+        let form = message.form()?;
+        match form {
+            Form::Split if message.decoded => {}
+            Form::Split => {
+                self.split_rows(&mut message, rows)?;
             }
             Form::Object => {
-                if let Some(missing) = self.missing_feature() {
+                if let Some(missing) = self.seen.missing(&self.features) {
                     let message = format!("{missing} is missing or null and has no default");
                     return reject(ErrorClass::MissingFeature, message);
                 }
@@ -190,15 +135,11 @@ impl Decoder {
             }
         }
         // What the message says holds for the rows that do not say it themselves.
+        let shared = RowMeta { record, row: 0, transaction_id: message.transaction_id, event_time: message.event_time };
         for meta in &mut rows.meta[meta_start..] {
-            if meta.transaction_id == TransactionId::Absent {
-                meta.transaction_id = message.transaction_id.clone();
-            }
-            if meta.event_time == EventTime::Absent {
-                meta.event_time = message.event_time;
-            }
+            meta.inherit(&shared);
         }
-        Ok(())
+        Ok(form)
     }
 
     /// The members of the outermost object, or (at depth 1) of its `dataframe_split`.
@@ -236,18 +177,16 @@ impl Decoder {
                     once(message.columns.is_some(), "columns")?;
                     reader.space();
                     message.columns = Some(reader.clone());
-                    message.columns_known = !self.columns_text.is_empty() && reader.eat_exactly(&self.columns_text);
-                    if !message.columns_known {
+                    if self.columns.text().is_empty() || !reader.eat_exactly(self.columns.text()) {
                         syntax(reader, |reader| reader.skip(depth + 1))?;
                     }
                 }
                 "data" => {
                     once(message.data.is_some(), "data")?;
-                    message.data = Some(reader.clone());
-                    if message.columns_known {
-                        // The usual split message: its rows can be read in passing.
-                        self.split_rows(reader, message, rows)?;
-                        message.decoded = true;
+                    message.data = Some((reader.clone(), depth));
+                    if message.columns.is_some() {
+                        // Now it is a split message, whatever follows, and its rows can be read in passing.
+                        *reader = self.split_rows(message, rows)?;
                     } else {
                         syntax(reader, |reader| reader.skip(depth + 1))?;
                     }
@@ -282,22 +221,18 @@ impl Decoder {
         message: &Message<'_>,
         rows: &mut Rows,
     ) -> Result<(), Rejection> {
-        let twice = self.seen[feature] == self.stamp || self.seen[feature] == self.stamp + NULL;
-        once(twice, &self.features[feature].name)?;
-        self.seen[feature] = self.stamp;
+        once(self.seen.is(feature), &self.features[feature].name)?;
         match self.number(reader, feature)? {
-            // Beside a split message's rows it means nothing, but is judged all the same.
-            Some(_) if message.decoded => {}
-            Some(value) => rows.features[message.row_start + feature] = value,
-            None => self.seen[feature] = self.stamp + NULL,
+            Some(value) => {
+                self.seen.add(feature, true);
+                // Beside a split message's rows it means nothing, but is judged all the same.
+                if !message.decoded {
+                    rows.features[message.row_start + feature] = value;
+                }
+            }
+            None => self.seen.add(feature, false),
         }
         Ok(())
-    }
-
-    /// The first required feature that was not read in this row or column list.
-    fn missing_feature(&self) -> Option<&str> {
-        let missing = |(feature, seen): &(&Feature, &u64)| feature.default.is_none() && **seen != self.stamp;
-        self.features.iter().zip(&self.seen).find(missing).map(|(feature, _)| feature.name.as_str())
     }
 
     /// A feature's value; `None` for null.
@@ -346,9 +281,6 @@ impl Decoder {
     }
 }
 
-/// Added to the row's stamp where a feature was null: seen, but not there. Stamps step by two.
-const NULL: u64 = 1;
-
 /// What the outermost object said.
 #[derive(Default)]
 struct Message<'a> {
@@ -361,25 +293,23 @@ struct Message<'a> {
     time_seen: bool,
     wrapped: bool,
     columns: Option<Reader<'a>>,
-    /// The columns are those of the last split message.
-    columns_known: bool,
-    data: Option<Reader<'a>>,
-    /// The rows were read in passing.
+    /// And how many containers are open around the object that holds them.
+    data: Option<(Reader<'a>, u32)>,
+    /// The rows were read.
     decoded: bool,
 }
 
 /// Which of the two forms a message has.
-enum Form<'a> {
+#[derive(Clone, Copy)]
+enum Form {
     Object,
-    Split { columns: Reader<'a>, data: Reader<'a>, decoded: bool },
+    Split,
 }
 
-impl<'a> Message<'a> {
-    fn form(&self) -> Result<Form<'a>, Rejection> {
+impl Message<'_> {
+    fn form(&self) -> Result<Form, Rejection> {
         match (&self.columns, &self.data) {
-            (Some(columns), Some(data)) => {
-                Ok(Form::Split { columns: columns.clone(), data: data.clone(), decoded: self.decoded })
-            }
+            (Some(_), Some(_)) => Ok(Form::Split),
             _ if self.wrapped => reject(ErrorClass::UnknownSchema, "dataframe_split must hold columns and data"),
             // An object may have a field of its own named "columns" or "data": only both make the split form.
             _ => Ok(Form::Object),

@@ -8,11 +8,18 @@
 //! numbers must round once, straight to f32, and unknown values must be skipped without a limit on their numbers but
 //! with one on their depth. A property test holds this reader to serde_json's verdict on what is JSON.
 
+mod lanes;
+mod literal;
 mod number;
+mod plain;
 #[cfg(test)]
 mod tests;
+mod text;
 
-use number::{eight_digits, nearest_f32};
+pub use literal::Literal;
+use number::plain_decimal;
+pub use plain::AHEAD;
+pub use text::RawString;
 
 /// Deepest nesting that is read. serde_json's default; far above any transaction, far below a stack's end.
 pub const MAX_DEPTH: u32 = 128;
@@ -57,27 +64,6 @@ impl Kind {
             Kind::Null => "null",
             Kind::Nothing => "no JSON value",
         }
-    }
-}
-
-/// The bytes between a string's quotes, escapes still in place.
-#[derive(Clone, Copy, Debug)]
-pub struct RawString<'a> {
-    /// Valid UTF-8, escapes validated but not resolved: may be copied verbatim between quotes of other JSON.
-    pub raw: &'a str,
-    /// Whether `raw` holds a backslash.
-    pub escaped: bool,
-}
-
-impl<'a> RawString<'a> {
-    /// The text with escapes resolved, or `None` for half a surrogate pair (no such text exists).
-    pub fn unescape(&self) -> Option<std::borrow::Cow<'a, str>> {
-        if !self.escaped {
-            return Some(self.raw.into());
-        }
-        // Rare and off the hot path: a library does it.
-        let quoted = format!("\"{}\"", self.raw);
-        serde_json::from_str::<String>(&quoted).ok().map(Into::into)
     }
 }
 
@@ -207,76 +193,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a string whose opening quote is here (after white space).
-    #[inline]
-    pub fn string(&mut self) -> Result<RawString<'a>, SyntaxError> {
-        if !self.eat(b'"') {
-            return self.error("expected text in double quotes");
-        }
-        let start = self.at;
-        let mut escaped = false;
-        loop {
-            match self.byte() {
-                None => return self.error("the value ends within text"),
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.at += 1;
-                    self.escape()?;
-                }
-                Some(0..=0x1f) => return self.error("a control character within text"),
-                Some(_) => self.at += 1,
-            }
-        }
-        let bytes = &self.bytes[start..self.at];
-        let raw = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Err(SyntaxError { at: start + error.valid_up_to(), what: "not valid UTF-8" }),
-        };
-        self.at += 1;
-        Ok(RawString { raw, escaped })
-    }
-
-    /// What follows a backslash. Half a surrogate pair is refused: it is no text (RFC 8259 section 8.2).
-    fn escape(&mut self) -> Result<(), SyntaxError> {
-        match self.byte() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 1;
-                Ok(())
-            }
-            Some(b'u') => {
-                self.at += 1;
-                match self.hex4()? {
-                    0xD800..=0xDBFF => {
-                        if !self.rest().starts_with(b"\\u") {
-                            return self.error("half a surrogate pair in an escape");
-                        }
-                        self.at += 2;
-                        match self.hex4()? {
-                            0xDC00..=0xDFFF => Ok(()),
-                            _ => self.error("half a surrogate pair in an escape"),
-                        }
-                    }
-                    0xDC00..=0xDFFF => self.error("half a surrogate pair in an escape"),
-                    _ => Ok(()),
-                }
-            }
-            _ => self.error("an unknown escape within text"),
-        }
-    }
-
-    fn hex4(&mut self) -> Result<u32, SyntaxError> {
-        let mut value = 0;
-        for _ in 0..4 {
-            let Some(digit) = self.byte().and_then(|byte| (byte as char).to_digit(16)) else {
-                return self.error("expected four hexadecimal digits");
-            };
-            value = value * 16 + digit;
-            self.at += 1;
-        }
-        Ok(value)
-    }
-
     /// Reads a number's text, checking the grammar only.
     pub fn number(&mut self) -> Result<&'a [u8], SyntaxError> {
         self.space();
@@ -323,54 +239,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a number as the nearest f32 (rounded once); infinite where it is out of range.
-    ///
-    /// Grammar and value in one pass for plain decimals of up to 19 digits, which is nearly all of them.
     #[inline]
     pub fn float(&mut self) -> Result<f32, SyntaxError> {
         self.space();
-        let (start, bytes) = (self.at, self.bytes);
-        let mut at = start + usize::from(self.byte() == Some(b'-'));
-        let negative = at > start;
-        let digit = |at: usize| bytes.get(at).map_or(10, |byte| byte.wrapping_sub(b'0'));
-        let (whole_start, mut mantissa) = (at, 0u64);
-        while digit(at) < 10 {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit(at)));
-            at += 1;
-        }
-        let mut digits = at - whole_start;
-        let leading_zero = digits > 1 && bytes[whole_start] == b'0';
-        let mut fraction = 0;
-        if bytes.get(at) == Some(&b'.') {
-            at += 1;
-            let fraction_start = at;
-            while let Some(eight) = bytes.get(at..at + 8).and_then(eight_digits) {
-                mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(eight);
-                at += 8;
-            }
-            while digit(at) < 10 {
-                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit(at)));
-                at += 1;
-            }
-            fraction = at - fraction_start;
-            if fraction == 0 {
-                return self.float_by_library();
-            }
-            digits += fraction;
-        }
-        let exponent = matches!(bytes.get(at), Some(b'e' | b'E'));
-        if digits == fraction || leading_zero || exponent || digits > 19 {
-            return self.float_by_library();
-        }
-        match nearest_f32(negative, mantissa, fraction) {
-            Some(value) => {
-                self.at = at;
+        let plain = match self.window() {
+            Some(window) => plain_decimal(window),
+            None => plain_decimal(&self.last_window()),
+        };
+        match plain {
+            Some((value, length)) if !matches!(self.bytes.get(self.at + length), Some(b'e' | b'E')) => {
+                self.at += length;
                 Ok(value)
             }
-            None => self.float_by_library(),
+            _ => self.float_by_library(),
         }
     }
 
-    /// Everything the one pass does not decide: faults, exponents, many digits, the middle between two floats.
+    /// Everything the window does not decide: faults, exponents, many digits, the middle between two floats.
     #[cold]
     fn float_by_library(&mut self) -> Result<f32, SyntaxError> {
         let text = self.number()?;

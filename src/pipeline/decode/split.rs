@@ -1,9 +1,12 @@
 //! The split form: named columns and rows of values, as pandas and MLflow write them.
 
+use std::collections::HashMap;
+
 use fraud_wire::dead_letter::{ErrorClass, Rejection};
 
 use super::fields::{event_time, transaction_id};
-use super::{Decoder, EventTime, Message, RowMeta, Rows, TransactionId, reject, syntax, text_of};
+use super::seen::Seen;
+use super::{Decoder, EventTime, Feature, Message, RowMeta, Rows, TransactionId, reject, syntax, text_of};
 use crate::pipeline::json::{Kind, Reader};
 
 /// What a split message's column holds.
@@ -15,14 +18,92 @@ pub(super) enum Column {
     Ignored,
 }
 
-impl Decoder {
-    /// The rows of a split message whose columns are known.
-    pub(super) fn split_rows(
+/// The columns of the last split message, and their bytes: writers repeat themselves, so the next message's are compared
+/// with them before they are parsed.
+#[derive(Debug)]
+pub(super) struct Columns {
+    list: Vec<Column>,
+    /// Empty, or exactly one JSON value.
+    text: Vec<u8>,
+    seen: Seen,
+}
+
+impl Columns {
+    /// No columns yet, of `features` features.
+    pub(super) fn new(features: usize) -> Self {
+        Columns { list: Vec::new(), text: Vec::new(), seen: Seen::new(features) }
+    }
+
+    /// What each column holds.
+    pub(super) fn list(&self) -> &[Column] {
+        &self.list
+    }
+
+    /// Their bytes, as the last message spelled them.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Learns what each column of a split message holds.
+    fn read(
         &mut self,
-        data: &mut Reader<'_>,
-        message: &Message<'_>,
-        rows: &mut Rows,
+        reader: &mut Reader<'_>,
+        features: &[Feature],
+        index: &HashMap<String, usize>,
     ) -> Result<(), Rejection> {
+        if !self.text.is_empty() && reader.eat_exactly(&self.text) {
+            return Ok(());
+        }
+        self.seen.forget();
+        self.list.clear();
+        self.text.clear();
+        let start = reader.position();
+        if reader.kind() != Kind::Array {
+            let found = reader.kind().describe();
+            return reject(ErrorClass::WrongShape, format!("columns must be an array of names, not {found}"));
+        }
+        reader.eat(b'[');
+        while syntax(reader, |reader| reader.element(self.list.is_empty()))? {
+            if reader.kind() != Kind::String {
+                let (number, found) = (self.list.len(), reader.kind().describe());
+                return reject(ErrorClass::WrongShape, format!("columns[{number}] must be a name, not {found}"));
+            }
+            let name = text_of(syntax(reader, |reader| reader.string())?)?;
+            let column = match index.get(name.as_ref()) {
+                Some(&feature) => {
+                    if self.seen.is(feature) {
+                        return reject(ErrorClass::WrongShape, format!("columns names {name} twice"));
+                    }
+                    self.seen.add(feature, true);
+                    Column::Feature(feature)
+                }
+                None if name == "transaction_id" => Column::TransactionId,
+                None if name == "event_time" => Column::EventTime,
+                None => Column::Ignored,
+            };
+            self.list.push(column);
+        }
+        if let Some(missing) = self.seen.missing(features) {
+            return reject(ErrorClass::MissingFeature, format!("columns lacks {missing}, which has no default"));
+        }
+        self.text.extend_from_slice(reader.since(start));
+        Ok(())
+    }
+}
+
+impl Decoder {
+    /// The rows of a message that has both columns and data; returns a reader behind them.
+    pub(super) fn split_rows<'a>(
+        &mut self,
+        message: &mut Message<'a>,
+        rows: &mut Rows,
+    ) -> Result<Reader<'a>, Rejection> {
+        let (Some(columns), Some((data, depth))) = (&mut message.columns, &message.data) else {
+            return reject(ErrorClass::UnknownSchema, "a split message must hold columns and data");
+        };
+        self.columns.read(columns, &self.features, &self.index)?;
+        let (mut data, depth) = (data.clone(), *depth);
+        message.decoded = true;
         rows.features.truncate(message.row_start);
         if data.kind() != Kind::Array {
             let found = data.kind().describe();
@@ -30,84 +111,58 @@ impl Decoder {
         }
         data.eat(b'[');
         let mut number = 0;
-        while syntax(data, |data| data.element(number == 0))? {
+        while syntax(&mut data, |data| data.element(number == 0))? {
             if data.kind() != Kind::Array {
                 let found = data.kind().describe();
                 return reject(ErrorClass::WrongShape, format!("data[{number}] must be an array, not {found}"));
             }
-            self.split_row(data, message.record, number, rows)?;
+            let meta = RowMeta {
+                record: message.record,
+                row: number,
+                transaction_id: TransactionId::Absent,
+                event_time: EventTime::Absent,
+            };
+            self.split_row(&mut data, depth, meta, rows)?;
             number += 1;
         }
-        if number == 0 { reject(ErrorClass::WrongShape, "data has no rows") } else { Ok(()) }
+        if number == 0 { reject(ErrorClass::WrongShape, "data has no rows") } else { Ok(data) }
     }
 
-    fn split_row(&mut self, data: &mut Reader<'_>, record: u32, number: u32, rows: &mut Rows) -> Result<(), Rejection> {
+    fn split_row(
+        &self,
+        data: &mut Reader<'_>,
+        depth: u32,
+        mut meta: RowMeta,
+        rows: &mut Rows,
+    ) -> Result<(), Rejection> {
         let row_start = rows.features.len();
-        rows.features.extend(self.features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)));
-        let mut meta =
-            RowMeta { record, row: number, transaction_id: TransactionId::Absent, event_time: EventTime::Absent };
+        rows.features.extend_from_slice(&self.defaults);
+        let columns = self.columns.list();
         data.eat(b'[');
         let mut width = 0;
         while syntax(data, |data| data.element(width == 0))? {
-            match self.columns.get(width) {
+            match columns.get(width) {
                 Some(&Column::Feature(feature)) => match self.number(data, feature)? {
                     Some(value) => rows.features[row_start + feature] = value,
                     None if self.features[feature].default.is_some() => {}
                     None => {
                         let message =
-                            format!("{} is null in data[{number}] and has no default", self.features[feature].name);
+                            format!("{} is null in data[{}] and has no default", self.features[feature].name, meta.row);
                         return reject(ErrorClass::MissingFeature, message);
                     }
                 },
                 Some(Column::TransactionId) => meta.transaction_id = transaction_id(data)?,
                 Some(Column::EventTime) => meta.event_time = event_time(data)?,
-                Some(Column::Ignored) | None => syntax(data, |data| data.skip(3))?,
+                // The object, data and the row are open around it.
+                Some(Column::Ignored) | None => syntax(data, |data| data.skip(depth + 3))?,
             }
             width += 1;
         }
-        if width != self.columns.len() {
-            let columns = self.columns.len();
-            return reject(ErrorClass::WrongShape, format!("data[{number}] has {width} values, columns has {columns}"));
+        if width != columns.len() {
+            let message = format!("data[{}] has {width} values, columns has {}", meta.row, columns.len());
+            return reject(ErrorClass::WrongShape, message);
         }
         rows.meta.push(meta);
-        Ok(())
-    }
-
-    /// Learns what each column of a split message holds.
-    pub(super) fn columns(&mut self, mut reader: Reader<'_>) -> Result<(), Rejection> {
-        self.stamp += 2;
-        self.columns.clear();
-        self.columns_text.clear();
-        let start = reader.position();
-        if reader.kind() != Kind::Array {
-            let found = reader.kind().describe();
-            return reject(ErrorClass::WrongShape, format!("columns must be an array of names, not {found}"));
-        }
-        reader.eat(b'[');
-        while syntax(&mut reader, |reader| reader.element(self.columns.is_empty()))? {
-            if reader.kind() != Kind::String {
-                let (number, found) = (self.columns.len(), reader.kind().describe());
-                return reject(ErrorClass::WrongShape, format!("columns[{number}] must be a name, not {found}"));
-            }
-            let name = text_of(syntax(&mut reader, |reader| reader.string())?)?;
-            let column = match self.index.get(name.as_ref()) {
-                Some(&feature) => {
-                    if self.seen[feature] == self.stamp {
-                        return reject(ErrorClass::WrongShape, format!("columns names {name} twice"));
-                    }
-                    self.seen[feature] = self.stamp;
-                    Column::Feature(feature)
-                }
-                None if name == "transaction_id" => Column::TransactionId,
-                None if name == "event_time" => Column::EventTime,
-                None => Column::Ignored,
-            };
-            self.columns.push(column);
-        }
-        if let Some(missing) = self.missing_feature() {
-            return reject(ErrorClass::MissingFeature, format!("columns lacks {missing}, which has no default"));
-        }
-        self.columns_text.extend_from_slice(reader.since(start));
         Ok(())
     }
 }

@@ -6,11 +6,26 @@ fn accepts(bytes: &[u8]) -> bool {
     reader.skip(0).and_then(|()| reader.end()).is_ok()
 }
 
-/// The value of `text`, which must be a number and nothing else.
+/// The value of `text`, which must be a number and nothing else: alone, with other text behind it, and by the reader of
+/// what is usual if that takes it.
 fn float(text: &str) -> f32 {
     let mut reader = Reader::new(text.as_bytes());
     let value = reader.float().expect("a number");
     reader.end().expect("nothing else");
+
+    let followed = format!("{text}, {:AHEAD$}", 17);
+    let mut reader = Reader::new(followed.as_bytes());
+    assert_eq!(reader.float().expect("a number").to_bits(), value.to_bits(), "{text}");
+    assert_eq!(reader.position(), text.len(), "{text}");
+
+    let mut reader = Reader::new(followed.as_bytes());
+    match reader.plain_float(&Literal::new(b", ")) {
+        Some(plain) => {
+            assert_eq!(plain.to_bits(), value.to_bits(), "{text}");
+            assert_eq!(reader.position(), text.len() + 2, "{text}");
+        }
+        None => assert_eq!(reader.position(), 0, "{text}"),
+    }
     value
 }
 
@@ -105,15 +120,114 @@ fn numbers_next_to_the_middle_between_two_floats_round_once() {
 }
 
 #[test]
-fn eight_digits_are_read_as_one_by_one() {
-    for text in ["00000000", "12345678", "99999999", "10000001", "09080706"] {
-        assert_eq!(eight_digits(text.as_bytes()), text.parse().ok(), "{text}");
+fn every_count_of_digits_before_and_behind_the_point_is_read() {
+    let digits = "31415926535897932384626433832795";
+    for sign in ["", "-"] {
+        for whole in 0..=22 {
+            for fraction in 0..=22 {
+                for zeros in [0, 1, whole] {
+                    let mut whole = digits[..whole].to_owned();
+                    whole.replace_range(..zeros.min(whole.len()), &"0".repeat(zeros.min(whole.len())));
+                    let point = if fraction == 0 { "" } else { "." };
+                    let text = format!("{sign}{whole}{point}{}", &digits[10..10 + fraction]);
+                    let grammatical = !whole.is_empty() && (whole == "0" || !whole.starts_with('0'));
+                    if grammatical {
+                        let expected: f32 = text.parse().expect("a number");
+                        assert_eq!(float(&text).to_bits(), expected.to_bits(), "{text}");
+                    } else {
+                        let mut reader = Reader::new(text.as_bytes());
+                        assert!(reader.float().is_err() || reader.end().is_err(), "{text}");
+                    }
+                }
+            }
+        }
     }
-    for position in 0..8 {
-        for byte in (0..=255u8).filter(|byte| !byte.is_ascii_digit()) {
-            let mut text = *b"12345678";
-            text[position] = byte;
-            assert_eq!(eight_digits(&text), None, "{byte} at {position}");
+}
+
+#[test]
+fn usual_numbers_are_read_in_passing() {
+    let after = Literal::new(b", ");
+    for text in [
+        "0.5",
+        "-1.234567",
+        "0.000001",
+        "-1.3598071336738172",
+        "0.07278117330985123",
+        "149.62",
+        "-12345678.1234567",
+        "0",
+        "-7",
+        "1700000000000",
+    ] {
+        let followed = format!("{text}, {:AHEAD$}", 17);
+        let read = Reader::new(followed.as_bytes()).plain_float(&after);
+        assert_eq!(read, text.parse().ok(), "{text}");
+    }
+    for text in ["1e5", "1.5E3", "01.5", "-", ".5", "1.", "-.5", "+1.5", "1.5.5", "null", "\"1\"", "1.5 "] {
+        let followed = format!("{text}, {:AHEAD$}", 17);
+        assert_eq!(Reader::new(followed.as_bytes()).plain_float(&after), None, "{text}");
+    }
+}
+
+#[test]
+fn literals_of_any_length_are_compared_whole() {
+    let text: String = ('a'..='z').chain('A'..='Z').collect();
+    for length in 0..text.len() {
+        let literal = Literal::new(&text.as_bytes()[..length]);
+        for end in 0..text.len() {
+            let mut reader = Reader::new(&text.as_bytes()[..end]);
+            assert_eq!(reader.eat_literal(&literal), end >= length, "{length} of {end}");
+            assert_eq!(reader.position(), if end >= length { length } else { 0 });
+        }
+        for place in 0..length {
+            let mut other = text.clone().into_bytes();
+            other[place] ^= 1;
+            assert!(!Reader::new(&other).eat_literal(&literal), "{length}, differs at {place}");
+            let number = [b"1.5".as_slice(), &other, &[0; AHEAD]].concat();
+            assert_eq!(Reader::new(&number).plain_float(&literal), None, "{length}, differs at {place}");
+        }
+        let number = [b"1.5".as_slice(), text.as_bytes(), &[0; AHEAD]].concat();
+        // "1.5e…" is no concern of this test: the text begins with 'a'.
+        let mut reader = Reader::new(&number);
+        assert_eq!((reader.plain_float(&literal), reader.position()), (Some(1.5), 3 + length));
+    }
+}
+
+#[test]
+fn plain_strings_and_integers_are_what_the_full_readers_read() {
+    for length in 0..70 {
+        for odd in ["", "\\n", "é", "\u{1}", "\u{7f}", "'"] {
+            let text = format!("\"{}{odd}{}\" ", "a".repeat(length / 2), "b".repeat(length - length / 2));
+            let (mut plain, mut full) = (Reader::new(text.as_bytes()), Reader::new(text.as_bytes()));
+            match plain.plain_string() {
+                Some(range) => {
+                    assert_eq!(&text[range], full.string().expect("a string").raw);
+                    assert_eq!(plain.position(), full.position());
+                }
+                None => {
+                    assert!(!matches!(odd, "" | "'" | "\u{7f}"), "{text:?}");
+                    assert_eq!(plain.position(), 0);
+                }
+            }
+            assert_eq!(full.at(0).string().is_ok(), odd != "\u{1}", "{text:?}");
+        }
+        assert_eq!(Reader::new(&[b"\"".as_slice(), &vec![b'a'; length]].concat()).plain_string(), None, "no end");
+    }
+    for (text, value) in [
+        ("0", Some(0)),
+        ("1700000000000", Some(1_700_000_000_000)),
+        ("999999999999999", Some(999_999_999_999_999)),
+        ("1234567890123456", None),
+        ("01", None),
+        ("-1", None),
+        ("1.0", None),
+        ("1e3", None),
+        ("\"1\"", None),
+        ("", None),
+    ] {
+        for behind in ["", ",", "}                                        "] {
+            let text = format!("{text}{behind}");
+            assert_eq!(Reader::new(text.as_bytes()).plain_integer(), value, "{text}");
         }
     }
 }
@@ -136,6 +250,18 @@ fn decimals_around_every_kind_of_middle_round_once() {
 }
 
 proptest! {
+    #[test]
+    fn what_is_read_in_passing_is_a_number_and_its_value(text in r"[\-]{0,2}[0-9\.eE,]{0,24}") {
+        let followed = format!("{text}, {:AHEAD$}", 17);
+        let mut reader = Reader::new(followed.as_bytes());
+        if let Some(value) = reader.plain_float(&Literal::new(b",")) {
+            let mut grammar = Reader::new(followed.as_bytes());
+            let number = std::str::from_utf8(grammar.number().expect("a number")).expect("ASCII");
+            prop_assert_eq!(reader.position(), grammar.position() + 1);
+            prop_assert_eq!(value.to_bits(), number.parse::<f32>().expect("a number").to_bits(), "{}", number);
+        }
+    }
+
     #[test]
     fn float_accepts_what_number_accepts(text in r"[\-+]?[0-9]{0,3}(\.[0-9]{0,3})?([eE][+\-]?[0-9]{0,2})?") {
         let (mut one, mut other) = (Reader::new(text.as_bytes()), Reader::new(text.as_bytes()));
