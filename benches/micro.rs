@@ -171,6 +171,7 @@ fn encode(criterion: &mut Criterion) {
                     let Outcome::Scored(rows) = outcome else { continue };
                     for row in engine.rows(rows.clone()) {
                         let source = RowSource { partition: 3, offset: 123_456_789, row: 0 };
+                        buffer.clear();
                         encoder.verdict(&mut buffer, record, &row, 1_700_000_000_000, source);
                         black_box(&buffer);
                     }

@@ -169,6 +169,7 @@ fn encoding_allocates_nothing() {
 
 fn encode(encoder: &Encoder, buffer: &mut Vec<u8>, records: &[String], row: &ScoredRow<'_>, time: i64) {
     let source = RowSource { partition: 3, offset: i64::from(row.meta.record), row: row.meta.row };
+    buffer.clear();
     encoder.verdict(buffer, records[row.meta.record as usize].as_bytes(), row, time, source);
     assert!(buffer.ends_with(b"}}"));
 }
