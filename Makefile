@@ -97,6 +97,17 @@ bench-smoke: bench-inputs ## Whether the measurements still run; writes no resul
 bench-micro: onnxruntime ## Measure the stages one by one
 	$(CARGO) bench --locked --bench micro $(ARGS)
 
+.PHONY: bench-kernel
+bench-kernel: bench-inputs ## The tree kernel against ONNX Runtime: trees x depth x library x batch (2 min)
+	@scripts/python-env.sh && $(venv)/bin/python benches/workload/grid.py .runtime/bench-grid
+	$(CARGO) bench --locked --bench kernel -- --results benches/results/kernel.json
+
+.PHONY: bench-kernel-peers
+bench-kernel-peers: bench-inputs ## The same trees in XGBoost, LightGBM, lleaves and tl2cgen
+	benches/peers/build.sh kernels
+	mkdir -p benches/results
+	.runtime/peers/kernels/bin/python benches/peers/kernels/measure.py --output benches/results/kernel-peers.json
+
 # ---- check -----------------------------------------------------------------------------------------------------
 
 .PHONY: test
@@ -110,8 +121,8 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
-	$(venv)/bin/ruff check --config training/pyproject.toml tests/deploy
-	$(venv)/bin/ruff format --check --config training/pyproject.toml tests/deploy
+	$(venv)/bin/ruff check --config training/pyproject.toml tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff format --check --config training/pyproject.toml tests/deploy tests/fixtures benches
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database

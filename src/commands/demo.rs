@@ -181,7 +181,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),
         instance_id: "demo".into(),
-        max_batch: 4096,
+        max_batch: 1024,
         max_message_bytes: 1 << 20,
         commit_interval: Duration::from_millis(100),
         drain_timeout: Duration::from_secs(10),

@@ -81,7 +81,7 @@ pub struct WorkerArguments {
     pub drain_timeout: Duration,
 
     /// Most records scored together
-    #[arg(long, value_name = "RECORDS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_batch: u32,
 
     /// Largest transaction that is parsed; larger ones are dead letters

@@ -21,8 +21,8 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("heartbeat.interval.ms", "2000"),
     // librdkafka waits a whole second when its local queue was full once; a fast consumer starves meanwhile.
     ("fetch.queue.backoff.ms", "5"),
-    // Bounds the records waiting in memory per scoring thread: some 30,000 of the usual size.
-    ("queued.max.messages.kbytes", "16384"),
+    // Bounds the records waiting in memory per scoring thread: some 15,000 of the usual size.
+    ("queued.max.messages.kbytes", "8192"),
     ("queued.min.messages", "100000"),
     ("statistics.interval.ms", "1000"), // feeds the lag metrics
 ];
@@ -30,6 +30,9 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
 /// Producer properties the user did not set.
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("acks", "all"),
+    // Under load, one request at a time makes the next ones larger by themselves. With more in flight, librdkafka's network
+    // thread goes round without sleeping while messages wait behind a request of their own partition.
+    ("max.in.flight.requests.per.connection", "1"),
     ("batch.num.messages", "10000"),
     // Bounds undelivered verdicts in memory per producer; when full, the thread stops consuming.
     ("queue.buffering.max.messages", "50000"),
@@ -69,7 +72,6 @@ pub fn transactional_config(base: &ClientConfig, transactional_id: &str) -> Clie
     let defaults = [
         ("transaction.timeout.ms", "15000"),
         // Nobody sees a verdict before its commit, and a commit sends at once what still waits: fewer, larger requests.
-        // Short of that, librdkafka's network thread spins whenever messages older than this wait behind a request.
         ("linger.ms", "100"),
     ];
     let base = layered(base, &defaults, &[("transactional.id", transactional_id)]);
@@ -81,10 +83,8 @@ pub fn transactional_config(base: &ClientConfig, transactional_id: &str) -> Clie
 pub fn idempotent_config(base: &ClientConfig) -> ClientConfig {
     let defaults = [
         ("message.timeout.ms", "0"),
-        // A verdict leaves at once. Under load, one request at a time makes the next ones larger by themselves; with more in
-        // flight, librdkafka's network thread would go round without sleeping while verdicts wait.
+        // A verdict leaves at once; those that come while a request is under way share the next.
         ("linger.ms", "0"),
-        ("max.in.flight.requests.per.connection", "1"),
     ];
     let base = layered(base, &defaults, &[("enable.idempotence", "true")]);
     layered(&base, PRODUCER_DEFAULTS, &[])
