@@ -100,7 +100,7 @@ bench-micro: onnxruntime ## Measure the stages one by one
 .PHONY: bench-kernel
 bench-kernel: bench-inputs ## The tree kernel against ONNX Runtime: trees x depth x library x batch (2 min)
 	@scripts/python-env.sh && $(venv)/bin/python benches/workload/grid.py .runtime/bench-grid
-	$(CARGO) bench --locked --bench kernel -- --results benches/results/kernel.json
+	$(CARGO) bench --locked -p fraud-scorer --bench kernel -- --results benches/results/kernel.json
 
 .PHONY: bench-kernel-peers
 bench-kernel-peers: bench-inputs ## The same trees in XGBoost, LightGBM, lleaves and tl2cgen
