@@ -5,8 +5,6 @@
 The rows are those of make.py. Does nothing where the folder was made by these very scripts.
 """
 
-import hashlib
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,26 +35,13 @@ def models() -> dict[str, Any]:
     return boosted | forests
 
 
-def main() -> None:
-    """Makes the folder anew, unless these scripts have already made it."""
-    destination = Path(sys.argv[1])
-    scripts = [Path(__file__), Path(make.__file__)]
-    stamp = hashlib.sha256(b"".join(script.read_bytes() for script in scripts)).hexdigest()
-    made_by = destination / "made-by"
-    if made_by.is_file() and made_by.read_text(encoding="utf-8") == stamp:
-        return
-    print(f"making {destination}: a minute", file=sys.stderr)
-    building = destination.with_name(destination.name + ".building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+def build(directory: Path) -> None:
+    """A bundle of each shape."""
     rows, fraud = make.draw()
     for name, model in models().items():
         model.fit(rows[:ROWS], fraud[:ROWS])
-        make.write_bundle(building / name, model, rows[ROWS : ROWS + make.GOLDEN])
-    (building / "made-by").write_text(stamp, encoding="utf-8")
-    shutil.rmtree(destination, ignore_errors=True)
-    building.rename(destination)
+        make.write_bundle(directory / name, model, rows[ROWS : ROWS + make.GOLDEN])
 
 
 if __name__ == "__main__":
-    main()
+    make.build_once(Path(sys.argv[1]), [Path(__file__), Path(make.__file__)], build)

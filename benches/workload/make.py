@@ -17,6 +17,7 @@ import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,25 +136,29 @@ def write_records(path: Path, rows: NDArray[np.float32]) -> None:
     print(f"{len(rows)} records of {size / len(rows) - 1:.0f} bytes in the mean", file=sys.stderr)
 
 
-def main() -> None:
-    """Makes the folder anew, unless this script has already made it."""
-    destination = Path(sys.argv[1])
-    stamp = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+def build_once(destination: Path, scripts: list[Path], build: Callable[[Path], None]) -> None:
+    """Makes the folder by `build`, unless these very scripts have already made it."""
+    stamp = hashlib.sha256(b"".join(script.read_bytes() for script in scripts)).hexdigest()
     made_by = destination / "made-by"
     if made_by.is_file() and made_by.read_text(encoding="utf-8") == stamp:
         return
-    print(f"making {destination}: half a minute", file=sys.stderr)
+    print(f"making {destination}: a minute or less", file=sys.stderr)
     building = destination.with_name(destination.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    rows, fraud = draw()
-    for name, model in fit(rows, fraud).items():
-        write_bundle(building / name, model, rows[RECORDS : RECORDS + GOLDEN])
-    write_records(building / "records.jsonl", rows[:RECORDS])
+    build(building)
     (building / "made-by").write_text(stamp, encoding="utf-8")
     shutil.rmtree(destination, ignore_errors=True)
     building.rename(destination)
 
 
+def build(directory: Path) -> None:
+    """The two bundles and the records."""
+    rows, fraud = draw()
+    for name, model in fit(rows, fraud).items():
+        write_bundle(directory / name, model, rows[RECORDS : RECORDS + GOLDEN])
+    write_records(directory / "records.jsonl", rows[:RECORDS])
+
+
 if __name__ == "__main__":
-    main()
+    build_once(Path(sys.argv[1]), [Path(__file__)], build)

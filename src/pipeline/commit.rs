@@ -460,7 +460,7 @@ impl Committer {
     }
 
     /// Aborts the open transaction: polite, so that subscribers need not wait for the time-out; the new producer's start
-    /// does it as well. The abort waits for reports that we must serve, and those tell what must not be sent again.
+    /// does it as well. What was queued is settled before it returns, and that tells what must not be sent again.
     fn farewell(&self) {
         let began = Instant::now();
         let mut aborting = self.in_transaction;

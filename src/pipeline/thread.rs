@@ -1,10 +1,10 @@
 //! One scoring thread: the loop that drives the stages between membership changes and commits.
 //!
 //! ```text
-//!            ┌──────────────────────────── turn ────────────────────────────┐
-//!  join ──►  │ answer changes ─► take a batch ─► stages ─► commit if due     │ ──► drain ──► leave
-//!            └───────▲──────────────────────────────────────────────┬───────┘
-//!                    └── abandon, rewind to the last commit ◄── Redo ┘
+//!            ┌──────────────────────────────── turn ────────────────────────────────┐
+//!  join ──►  │ answer changes ─► take a batch ─► score ─► commit if due ─► verdicts   │ ──► drain ──► leave
+//!            └───────▲────────────────────────────────────────────────────────┬───────┘
+//!                    └────────── abandon, rewind to the last commit ◄── Redo ─┘
 //! ```
 //!
 //! Invariants: a partition is given up only after what was done for it is committed or thrown away; a record below a
