@@ -66,7 +66,11 @@ fn allocations(work: impl FnOnce()) -> usize {
 }
 
 fn bundle() -> Bundle {
-    Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fraud")).unwrap()
+    named("fraud")
+}
+
+fn named(name: &str) -> Bundle {
+    Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)).unwrap()
 }
 
 /// Records in the object form and in the split form (of one to three rows), numbers of every usual length.
@@ -177,9 +181,10 @@ fn encode(encoder: &Encoder, buffer: &mut Vec<u8>, records: &[String], row: &Sco
 /// Decode, score, decide, encode: what is allocated is the model run's, per batch, whatever the batch holds.
 #[test]
 fn scoring_allocates_per_batch_and_not_per_record() {
-    let bundle = bundle();
     let encoder = Encoder::new("fraud", "1", "transactions");
-    for records in records(&bundle) {
+    let of = |bundle: Bundle| records(&bundle).map(|records| (bundle.clone(), records));
+    // Trees in the kernel, and a linear model.
+    for (bundle, records) in [of(named("fraud")), of(named("fraud-lr"))].into_iter().flatten() {
         let mut engine = Engine::new(&bundle, 1 << 20).unwrap();
         let mut buffer = Vec::new();
         let mut run = |size: usize| {

@@ -11,6 +11,7 @@ use crate::kafka::startup::{Inquiry, StartupError};
 use crate::model::bundle::Bundle;
 use crate::model::choice::ModelEngine;
 use crate::model::runtime;
+use crate::model::trees::verify::Agreement;
 use crate::worker::WorkerSettings;
 
 /// How long one question to the broker may take.
@@ -111,11 +112,9 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) {
 }
 
 fn engine(engine: &ModelEngine) -> String {
-    match engine {
-        ModelEngine::OnnxRuntime { reason } => format!("ONNX Runtime ({reason})"),
-        ModelEngine::Trees(plan) => {
-            let agreement = plan.agreement();
-            let (rows, difference) = (agreement.rows, agreement.difference);
+    match engine.agreement() {
+        None => format!("ONNX Runtime ({})", engine.detail()),
+        Some(Agreement { rows, difference }) => {
             format!("kernel ({}); {rows} rows differ from ONNX Runtime by {difference:.1e} at most", engine.detail())
         }
     }

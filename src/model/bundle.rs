@@ -76,6 +76,7 @@ impl Bundle {
         match &self.engine {
             ModelEngine::OnnxRuntime { .. } => Scorer::onnx(&self.manifest, &self.model),
             ModelEngine::Trees(plan) => Scorer::trees(plan),
+            ModelEngine::Linear(plan) => Ok(Scorer::linear(plan)),
         }
     }
 

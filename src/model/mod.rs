@@ -3,7 +3,7 @@
 //! ```text
 //!  directory ─► manifest ─► hash, signature ─► engine chosen ─► golden records ─► Bundle ─► Scorer per thread ─► scores
 //!                               ▲                    ▲
-//!         runtime: ONNX Runtime, once per process   trees: the kernel, where it agrees with ONNX Runtime
+//!         runtime: ONNX Runtime, once per process   trees, linear: our own, where they agree with ONNX Runtime
 //! ```
 //!
 //! A bundle is the contract between training and serving (docs/bring-your-own-model.md). Preprocessing lies inside its
@@ -11,6 +11,7 @@
 
 pub mod bundle;
 pub mod choice;
+pub mod linear;
 pub mod manifest;
 pub mod runtime;
 pub mod scorer;

@@ -1,11 +1,13 @@
-//! One scoring thread's model: feature rows in, probabilities out, through ONNX Runtime or the kernel for trees.
+//! One scoring thread's model: feature rows in, probabilities out, through ONNX Runtime or one of our own engines.
 //!
 //! ```text
-//!  rows ─┬► OnnxScorer   the whole graph in ONNX Runtime ────────────────────────────────────┬► one score per row
-//!        └► TreeScorer   [nodes before: ONNX Runtime] ► kernel ► [nodes after: ONNX Runtime] ┘
+//!  rows ─┬► OnnxScorer     the whole graph in ONNX Runtime ────────────────────────────────────┬► one score per row
+//!        ├► TreeScorer     [nodes before: ONNX Runtime] ► kernel ► [nodes after: ONNX Runtime] ┤
+//!        └► LinearScorer   [scaler] ► sums ► finish ───────────────────────────────────────────┘
 //! ```
 
 use super::ModelError;
+use super::linear::{LinearPlan, LinearScorer};
 use super::manifest::Manifest;
 use super::session::{GraphSession, take_column};
 use super::signature;
@@ -17,6 +19,7 @@ pub struct Scorer(Engine);
 enum Engine {
     Onnx(OnnxScorer),
     Trees(Box<TreeScorer>),
+    Linear(LinearScorer),
 }
 
 /// A batch could not be scored: ONNX Runtime failed on it, or gave a tensor of another shape than it promised.
@@ -41,11 +44,20 @@ impl Scorer {
         Ok(Scorer(Engine::Trees(Box::new(TreeScorer::new(plan)?))))
     }
 
+    /// The whole of a linear model here.
+    pub fn linear(plan: &LinearPlan) -> Scorer {
+        Scorer(Engine::Linear(LinearScorer::new(plan)))
+    }
+
     /// Scores row-major `features`; replaces `scores` by one probability per row, in order.
     pub fn score(&mut self, features: &[f32], scores: &mut Vec<f32>) -> Result<(), InferenceError> {
         match &mut self.0 {
             Engine::Onnx(scorer) => scorer.score(features, scores),
             Engine::Trees(scorer) => scorer.score(features, scores),
+            Engine::Linear(scorer) => {
+                scorer.score(features, scores);
+                Ok(())
+            }
         }
     }
 }

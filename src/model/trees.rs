@@ -10,7 +10,7 @@
 pub mod rows;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(super) mod tests;
 pub mod verify;
 
 use fraud_trees::kernel::Kernel;
@@ -28,13 +28,13 @@ pub enum NotTaken {
     /// Its trees, or the graph around them, are of a kind that is left to ONNX Runtime.
     #[error("{0}")]
     Unsupported(String),
-    /// The kernel's scores were not ONNX Runtime's.
+    /// Our scores were not ONNX Runtime's.
     #[error("the kernel does not agree with ONNX Runtime: {0}")]
     Disagreement(String),
 }
 
 impl NotTaken {
-    fn unverified(error: impl std::fmt::Display) -> NotTaken {
+    pub(super) fn unverified(error: impl std::fmt::Display) -> NotTaken {
         NotTaken::Unsupported(format!("it cannot be verified: {error}"))
     }
 }

@@ -1,8 +1,8 @@
 //! Commit: the two guarantees. Offsets advance only on confirmed output.
 //!
 //! ```text
-//!  exactly once    begin ─ send… ─ send… ─ [interval over] ─ all delivered ─ hand over ─► notary: offsets, commit
-//!                                                              └─ begin with the other producer ─ send… ─
+//!  exactly once    begin ─ send… ─ send… ─ [nearly over] ─ all delivered ─ hand over ─► notary: offsets, commit
+//!                                                            └─ begin with the other producer ─ send… ─
 //!  at least once   send… ─ delivery reports ─ batch complete ─ [interval over] ─ commit offsets
 //! ```
 //!
@@ -13,6 +13,7 @@
 mod notary;
 mod severity;
 mod size_limits;
+mod timing;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use self::notary::{Notary, Order};
 use self::severity::severity;
 use self::size_limits::SizeLimits;
+use self::timing::Timing;
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{Headers, Kind, Outbox, Outgoing, ProduceBuffer, Produced, TICKETS};
@@ -86,7 +88,7 @@ pub struct CommitSettings {
     pub producer: ClientConfig,
     /// Input topic.
     pub input_topic: String,
-    /// Longest time between commits while there is work.
+    /// Longest time between commits while there is work; exactly once, until the verdicts are visible.
     pub interval: Duration,
     /// How long a shutdown may wait for the last commit.
     pub drain_timeout: Duration,
@@ -124,6 +126,9 @@ pub struct Committer {
     outboxes: Vec<Arc<Outbox>>,
     current: usize,
     notary: Option<Notary>,
+    timing: Timing,
+    /// How long the messages of the transaction that is being ended took to be delivered.
+    delivering: Duration,
     health: Arc<BrokerHealth>,
     shutdown: Shutdown,
     readiness: Readiness,
@@ -158,6 +163,8 @@ impl Committer {
             Guarantee::AtLeastOnce => None,
         };
         let mut committer = Committer {
+            timing: Timing::new(settings.interval),
+            delivering: Duration::ZERO,
             settings,
             output,
             outboxes,
@@ -308,15 +315,17 @@ impl Committer {
 
     /// How long until something is to be committed; not zero where the commit before it holds it up.
     pub fn due_in(&self) -> Option<Duration> {
-        let due = self.settings.interval.saturating_sub(self.since?.elapsed());
+        // Whoever is behind does not wait.
+        let due = self.growth(false).saturating_sub(self.since?.elapsed());
         let held_up = self.notary.as_ref().and_then(Notary::busy_since).is_some();
         Some(if held_up { due.max(HELD_UP_WAIT) } else { due })
     }
 
-    /// Commits when the interval is over; tells how far that is.
-    pub fn commit_if_due(&mut self, subscription: &Subscription) -> Result<Progress, Interruption> {
+    /// Commits when the interval is over, exactly once so that it is then done; tells how far that is. `behind`: more
+    /// records wait than the thread takes at once.
+    pub fn commit_if_due(&mut self, subscription: &Subscription, behind: bool) -> Result<Progress, Interruption> {
         match self.settings.guarantee {
-            Guarantee::ExactlyOnce => self.commit_transaction_if_due(subscription),
+            Guarantee::ExactlyOnce => self.commit_transaction_if_due(subscription, behind),
             Guarantee::AtLeastOnce => {
                 let mut progress = Progress { committed: self.reporting.take(), handed_over: false };
                 if !self.sent.is_empty() {
@@ -324,7 +333,7 @@ impl Committer {
                     self.check_delivery()?;
                     self.collect_delivered();
                 }
-                if self.is_due() {
+                if self.is_due(behind) {
                     let began = Instant::now();
                     let commit = subscription.commit(&self.ready, CommitMode::Async);
                     commit.map_err(|error| severity(&error.into(), "committing offsets"))?;
@@ -338,17 +347,28 @@ impl Committer {
         }
     }
 
-    fn is_due(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= self.settings.interval)
+    fn is_due(&self, behind: bool) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= self.growth(behind))
     }
 
-    fn commit_transaction_if_due(&mut self, subscription: &Subscription) -> Result<Progress, Interruption> {
+    /// How long work is gathered before its commit begins.
+    fn growth(&self, behind: bool) -> Duration {
+        match self.settings.guarantee {
+            Guarantee::ExactlyOnce => self.timing.growth(behind),
+            Guarantee::AtLeastOnce => self.settings.interval,
+        }
+    }
+
+    fn commit_transaction_if_due(
+        &mut self,
+        subscription: &Subscription,
+        behind: bool,
+    ) -> Result<Progress, Interruption> {
         let mut progress = Progress::default();
         if let Some(outcome) = self.notary.as_mut().and_then(|notary| notary.outcome(Duration::ZERO)) {
-            progress.committed = Some(outcome?);
-            self.flows_again();
+            progress.committed = Some(self.committed(outcome?));
         }
-        if !self.is_due() {
+        if !self.is_due(behind) {
             return Ok(progress);
         }
         if self.notary.as_ref().and_then(Notary::busy_since).is_some() {
@@ -377,6 +397,7 @@ impl Committer {
             self.check_patience(began, "verdicts cannot be delivered")?;
         }
         self.check_delivery()?;
+        self.delivering = began.elapsed();
         let group = subscription
             .group_metadata()
             .ok_or_else(|| Interruption::Redo("no longer a member of the group".into()))?;
@@ -396,13 +417,18 @@ impl Committer {
     fn wait_for_notary(&mut self) -> Result<Option<Duration>, Interruption> {
         while let Some(since) = self.notary.as_ref().and_then(Notary::busy_since) {
             if let Some(outcome) = self.notary.as_mut().and_then(|notary| notary.outcome(Duration::from_millis(20))) {
-                let took = outcome?;
-                self.flows_again();
-                return Ok(Some(took));
+                return Ok(Some(self.committed(outcome?)));
             }
             self.check_patience(since, "the transaction cannot be committed")?;
         }
         Ok(None)
+    }
+
+    /// The notary committed a transaction, and needed this long.
+    fn committed(&mut self, took: Duration) -> Duration {
+        self.timing.ended(self.delivering + took);
+        self.flows_again();
+        took
     }
 
     /// Commits everything, now: before partitions are given up and at the end.

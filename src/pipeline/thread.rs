@@ -204,7 +204,8 @@ impl ScoringThread {
             let working = !records.is_empty() && !self.shutdown.is_aborted();
             let times = if working { self.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
             // After the scores and before the verdicts: while this batch was scored, the last one's verdicts were delivered.
-            let progress = self.committer.commit_if_due(&self.subscription)?;
+            let behind = batch.len() >= self.settings.max_batch;
+            let progress = self.committer.commit_if_due(&self.subscription, behind)?;
             if let Some(took) = progress.committed {
                 self.instruments.stage(Stage::Commit, took);
                 publish(&self.instruments, &mut self.committing);

@@ -1,4 +1,4 @@
-//! Finds the trees in an ONNX model, and takes the model apart around them.
+//! Finds the trees in an ONNX model, and takes the model apart around them; or finds a linear model ([`Linear`]).
 //!
 //! ```text
 //!  model.onnx ─► wire ─► graph ─► Split ─┬► before   nodes between the input and the trees, a model again, or none
@@ -18,6 +18,7 @@ mod attributes;
 mod finish;
 mod graph;
 mod grow;
+mod linear;
 mod logistic;
 mod node;
 mod opset3;
@@ -26,8 +27,9 @@ mod split;
 pub mod wire;
 
 pub use finish::{Finish, Transform};
+pub use linear::{Linear, Scaler};
 pub use node::TreeNode;
-pub use split::{Part, Split};
+pub use split::{NO_TREES, Part, Split};
 
 /// Why a model's trees are not taken, in words for logs: `the graph has two tree ensembles`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

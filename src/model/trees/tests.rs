@@ -1,6 +1,6 @@
 //! What libraries export, and what they might: the kernel's scores against ONNX Runtime's.
 
-mod by_hand;
+pub(in crate::model) mod by_hand;
 
 use std::path::PathBuf;
 
@@ -15,9 +15,9 @@ use crate::model::manifest::Manifest;
 use crate::model::scorer::OnnxScorer;
 
 /// Features of every model here.
-const WIDTH: usize = 6;
+pub(in crate::model) const WIDTH: usize = 6;
 
-fn manifest(column: Option<usize>) -> Manifest {
+pub(in crate::model) fn manifest(column: Option<usize>) -> Manifest {
     let features: Vec<String> = (0..WIDTH).map(|number| format!("{{ name = \"f{number}\" }}")).collect();
     let column = column.map_or(String::new(), |column| format!("column = {column}\n"));
     let text = format!(
@@ -29,13 +29,13 @@ fn manifest(column: Option<usize>) -> Manifest {
     Manifest::parse(&text).unwrap()
 }
 
-fn exported(name: &str) -> Vec<u8> {
+pub(in crate::model) fn exported(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.onnx"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Rows as training drew them: the last column holds small whole numbers. Every other row is of halves.
-fn samples(count: usize) -> Vec<f32> {
+pub(in crate::model) fn samples(count: usize) -> Vec<f32> {
     let mut random = super::rows::Random::fixed();
     let mut uniform = || random.below(1 << 20) as f32 / (1 << 20) as f32;
     (0..count)

@@ -93,7 +93,7 @@ fn alone_scores(
 }
 
 /// Scores `rows` all at once, in small batches, and some of them alone, and holds each score against `expected`.
-fn compare(
+pub(in crate::model) fn compare(
     rows: &[f32],
     width: usize,
     expected: &[f32],
@@ -150,7 +150,7 @@ fn one_by_one(
 }
 
 /// 0 for two that are equal, NaN and infinities included; infinite where only one is a number.
-pub(super) fn difference(score: f32, expected: f32) -> f32 {
+pub(in crate::model) fn difference(score: f32, expected: f32) -> f32 {
     if score == expected || (score.is_nan() && expected.is_nan()) {
         return 0.0;
     }

@@ -19,6 +19,7 @@ pub struct Attributes<'a> {
 /// One attribute: of its fields, those of its type are filled.
 #[derive(Default)]
 struct Attribute<'a> {
+    float: Option<f32>,
     integer: i64,
     text: &'a [u8],
     tensor: Option<&'a [u8]>,
@@ -37,6 +38,7 @@ impl<'a> Attributes<'a> {
                 let field = field?;
                 match field.number {
                     1 => name = field.value.text()?,
+                    2 => attribute.float = Some(field.value.float()?),
                     3 => attribute.integer = field.value.integer()?,
                     4 => attribute.text = field.value.bytes()?,
                     5 => attribute.tensor = Some(field.value.bytes()?),
@@ -47,10 +49,15 @@ impl<'a> Attributes<'a> {
                 }
             }
             if attributes.by_name.insert(name, attribute).is_some() {
-                return Err(Unsupported(format!("the tree node has the attribute {name} twice")));
+                return Err(Unsupported(format!("a node has the attribute {name} twice")));
             }
         }
         Ok(attributes)
+    }
+
+    /// A float, `default` where it is absent.
+    pub fn float(&self, name: &str, default: f32) -> f32 {
+        self.by_name.get(name).and_then(|attribute| attribute.float).unwrap_or(default)
     }
 
     /// An integer, `default` where it is absent.
@@ -111,6 +118,7 @@ impl<'a> Attributes<'a> {
 pub struct Tensor<'a> {
     /// `TensorProto.DataType`.
     data_type: i64,
+    dimensions: Vec<i64>,
     floats: Vec<f32>,
     integers: Vec<i64>,
     raw: &'a [u8],
@@ -123,6 +131,7 @@ impl<'a> Tensor<'a> {
         for field in fields(message) {
             let field = field?;
             match field.number {
+                1 => field.value.integers(&mut tensor.dimensions)?,
                 2 => tensor.data_type = field.value.integer()?,
                 4 => field.value.floats(&mut tensor.floats)?,
                 5 => field.value.integers(&mut tensor.integers)?,
@@ -131,6 +140,15 @@ impl<'a> Tensor<'a> {
             }
         }
         Ok(tensor)
+    }
+
+    /// Sizes and values of a tensor of 32-bit floats; none where it is of another type, or the two do not match.
+    pub fn float_array(self) -> Option<(Vec<usize>, Vec<f32>)> {
+        let mut floats = self.floats;
+        Value::Bytes(self.raw).floats(&mut floats).ok()?;
+        let sizes = self.dimensions.iter().map(|size| usize::try_from(*size).ok()).collect::<Option<Vec<_>>>()?;
+        let count = sizes.iter().try_fold(1_usize, |count, size| count.checked_mul(*size))?;
+        (self.data_type == FLOAT && count == floats.len()).then_some((sizes, floats))
     }
 
     /// The only value of a tensor of one 32-bit float.

@@ -2,6 +2,7 @@
 //!
 //! In place, over the whole batch, without allocation: only where one sum becomes two scores does the buffer grow.
 
+use super::Unsupported;
 use super::logistic::logistic;
 
 /// ONNX's `post_transform`.
@@ -17,6 +18,18 @@ pub enum Transform {
     SoftmaxZero,
     /// The normal distribution's inverse, each by itself.
     Probit,
+}
+
+/// The transform of this name.
+pub(super) fn transform(name: &[u8]) -> Result<Transform, Unsupported> {
+    match name {
+        b"NONE" => Ok(Transform::None),
+        b"LOGISTIC" => Ok(Transform::Logistic),
+        b"SOFTMAX" => Ok(Transform::Softmax),
+        b"SOFTMAX_ZERO" => Ok(Transform::SoftmaxZero),
+        b"PROBIT" => Ok(Transform::Probit),
+        other => Err(Unsupported(format!("the post_transform {} is not known", String::from_utf8_lossy(other)))),
+    }
 }
 
 /// How a row's sums become its scores.

@@ -131,12 +131,21 @@ impl<'a> Model<'a> {
 
     /// The 32-bit float that `value` always is, if it is an initializer of one.
     pub fn constant(&self, value: &str) -> Option<f32> {
+        self.initializer(value)?.single_float()
+    }
+
+    /// Sizes and values of the 32-bit floats that `value` always is, if it is an initializer of them.
+    pub fn constants(&self, value: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        self.initializer(value)?.float_array()
+    }
+
+    fn initializer(&self, value: &str) -> Option<Tensor<'a>> {
         let initializer = self.initializers.iter().find(|initializer| initializer.name == value)?;
         // A graph input of the same name could replace it.
         if self.inputs.iter().any(|input| input.name == value) {
             return None;
         }
-        Tensor::read(initializer.content).ok()?.single_float()
+        Tensor::read(initializer.content).ok()
     }
 
     /// What `value` is computed from, as if the values in `given` were inputs: indices of nodes in the file's order,

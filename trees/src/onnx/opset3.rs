@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Unsupported;
 use super::attributes::Attributes;
-use super::finish::Transform;
+use super::finish::transform;
 use super::grow::{Row, tree};
 use super::node::{Kind, TreeNode};
 use crate::ensemble::{Aggregate, Comparison, Tree};
@@ -42,14 +42,7 @@ fn read(
     aggregate: Aggregate,
     what: Kind,
 ) -> Result<TreeNode, Unsupported> {
-    let transform = match attributes.text("post_transform", "NONE") {
-        b"NONE" => Transform::None,
-        b"LOGISTIC" => Transform::Logistic,
-        b"SOFTMAX" => Transform::Softmax,
-        b"SOFTMAX_ZERO" => Transform::SoftmaxZero,
-        b"PROBIT" => Transform::Probit,
-        other => return Err(unknown("post_transform", other)),
-    };
+    let transform = transform(attributes.text("post_transform", "NONE"))?;
     let trees = Table::read(attributes, kind, outputs, aggregate)?.trees()?;
     Ok(TreeNode { kind: what, trees, outputs, aggregate, base_values: attributes.floats("base_values")?, transform })
 }

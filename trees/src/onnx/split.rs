@@ -4,6 +4,9 @@ use super::Unsupported;
 use super::graph::{Model, Node};
 use super::node::TreeNode;
 
+/// Why a graph is not taken that has no tree node at all.
+pub const NO_TREES: &str = "the graph has no tree ensemble";
+
 /// A model taken apart at its tree node.
 #[derive(Clone, Debug)]
 pub struct Split {
@@ -37,7 +40,7 @@ impl Split {
         let (all, _) = model.ancestors(output, &[]);
         let trees: Vec<usize> = all.into_iter().filter(|&index| model.nodes[index].is_trees()).collect();
         let node = match trees[..] {
-            [] => return Err(Unsupported::new("the graph has no tree ensemble")),
+            [] => return Err(Unsupported::new(NO_TREES)),
             [index] => &model.nodes[index],
             _ => return Err(Unsupported(format!("the graph has {} tree ensembles", trees.len()))),
         };
@@ -100,7 +103,7 @@ fn after(
 }
 
 /// Goes back from `value` through nodes that leave a float matrix as it is.
-fn skip_trivial<'a>(model: &Model<'a>, value: &'a str) -> &'a str {
+pub(super) fn skip_trivial<'a>(model: &Model<'a>, value: &'a str) -> &'a str {
     let mut value = value;
     // As many steps as there are nodes: a file with a circle must not hold us up.
     for _ in &model.nodes {

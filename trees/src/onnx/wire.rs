@@ -109,6 +109,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A 32-bit float.
+    pub fn float(self) -> Result<f32, Unsupported> {
+        match self {
+            Value::Fixed32(bits) => Ok(f32::from_bits(bits)),
+            _ => Err(wrong_type()),
+        }
+    }
+
     /// Appends a repeated integer: one, or several packed.
     pub fn integers(self, into: &mut Vec<i64>) -> Result<(), Unsupported> {
         let mut rest = match self {
@@ -154,6 +162,13 @@ impl Writer {
     pub fn integer(&mut self, number: u64, value: i64) -> &mut Self {
         self.varint(number << 3);
         self.varint(value as u64);
+        self
+    }
+
+    /// A 32-bit float.
+    pub fn float(&mut self, number: u64, value: f32) -> &mut Self {
+        self.varint(number << 3 | 5);
+        self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 

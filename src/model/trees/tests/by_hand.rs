@@ -13,6 +13,8 @@ pub const MODES: [&str; 6] = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_G
 pub enum Value {
     /// A whole number.
     Integer(i64),
+    /// A number.
+    Float(f32),
     /// A word.
     Text(&'static str),
     /// Whole numbers.
@@ -33,6 +35,14 @@ pub const ML: &str = "ai.onnx.ml";
 
 /// A model of `nodes` from `input` to `scores`, with this version of the tree operators.
 pub fn model(nodes: &[Node<'_>], version: i64) -> Vec<u8> {
+    model_with(&[], nodes, version)
+}
+
+/// A constant: name, sizes, values.
+pub type Constant<'a> = (&'a str, &'a [i64], &'a [f32]);
+
+/// Likewise, with constants.
+pub fn model_with(constants: &[Constant<'_>], nodes: &[Node<'_>], version: i64) -> Vec<u8> {
     let mut model = Writer::default();
     model.integer(1, 9);
     for (domain, version) in [("", 17), (ML, version)] {
@@ -45,6 +55,13 @@ pub fn model(nodes: &[Node<'_>], version: i64) -> Vec<u8> {
             graph.message(1, |written| write_node(written, node));
         }
         graph.bytes(2, b"by-hand");
+        for (name, sizes, values) in constants {
+            graph.message(5, |tensor| {
+                sizes.iter().for_each(|size| _ = tensor.integer(1, *size));
+                tensor.integer(2, 1).bytes(8, name.as_bytes());
+                tensor.bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+            });
+        }
         graph.message(11, |value| declare(value, "input", Some(WIDTH as i64)));
         graph.message(12, |value| declare(value, "scores", None));
     });
@@ -75,6 +92,10 @@ fn write_node(written: &mut Writer, Node(inputs, outputs, operator, domain, attr
                 Value::Integer(value) => {
                     attribute.integer(3, *value);
                     2
+                }
+                Value::Float(value) => {
+                    attribute.float(2, *value);
+                    1
                 }
                 Value::Text(value) => {
                     attribute.bytes(4, value.as_bytes());
