@@ -54,17 +54,19 @@ pub(crate) enum Connected {
     Interrupted,
 }
 
-/// The final count.
-pub(crate) struct Counts {
-    pub(crate) delivered: u64,
-    pub(crate) first_error: Option<String>,
+/// The two kinds of records, counted apart. The number travels with each record to its delivery report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Transaction = 0,
+    Label = 1,
 }
 
-/// A producer for one topic.
+/// A producer for the transactions' topic and, where labels are sent, theirs.
 pub(crate) struct Sender {
     producer: BaseProducer<Reports>,
     brokers: String,
     topic: String,
+    label_topic: Option<String>,
     /// How long a record may wait for delivery; `None` for ever.
     timeout: Option<Duration>,
     is_idempotent: bool,
@@ -73,8 +75,9 @@ pub(crate) struct Sender {
 /// Counts delivery reports as they come, and tells the log about the broker.
 struct Reports {
     brokers: String,
-    delivered: AtomicU64,
-    failed: AtomicU64,
+    /// By [`Kind`].
+    delivered: [AtomicU64; 2],
+    failed: [AtomicU64; 2],
     first_error: OnceLock<String>,
     created: Instant,
     /// When the absence of all brokers was last logged, in milliseconds since `created`.
@@ -82,8 +85,8 @@ struct Reports {
 }
 
 impl Reports {
-    fn fail(&self, reason: impl FnOnce() -> String) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+    fn fail(&self, kind: usize, reason: impl FnOnce() -> String) {
+        self.failed[kind].fetch_add(1, Ordering::Relaxed);
         self.first_error.get_or_init(reason);
     }
 }
@@ -106,12 +109,13 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
+    /// The [`Kind`] as a number.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, kind: usize) {
         match result {
-            Ok(_) => _ = self.delivered.fetch_add(1, Ordering::Relaxed),
-            Err((error, message)) => self.fail(|| {
+            Ok(_) => _ = self.delivered[kind].fetch_add(1, Ordering::Relaxed),
+            Err((error, message)) => self.fail(kind, || {
                 let code = error.rdkafka_error_code();
                 let partition = message.partition();
                 match code {
@@ -125,7 +129,12 @@ impl ProducerContext for Reports {
 
 impl Sender {
     /// Creates the client; it begins to connect in the background.
-    pub(crate) fn new(config: &ClientConfig, brokers: &str, topic: &str) -> anyhow::Result<Sender> {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        brokers: &str,
+        topic: &str,
+        label_topic: Option<&str>,
+    ) -> anyhow::Result<Sender> {
         let mut config = config.clone();
         for (key, value) in DEFAULTS {
             let alias = if key == TIMEOUT { TIMEOUT_ALIAS } else { key };
@@ -137,8 +146,8 @@ impl Sender {
         let timeout = timeout.and_then(|text| text.parse().ok()).map_or(Duration::from_secs(60), Duration::from_millis);
         let reports = Reports {
             brokers: brokers.to_owned(),
-            delivered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            delivered: Default::default(),
+            failed: Default::default(),
             first_error: OnceLock::new(),
             created: Instant::now(),
             absence_logged: AtomicI64::new(i64::MIN / 2),
@@ -149,32 +158,50 @@ impl Sender {
         })?;
         let timeout = (!timeout.is_zero()).then_some(timeout);
         let is_idempotent = config.get("enable.idempotence") == Some("true");
-        Ok(Sender { producer, brokers: brokers.to_owned(), topic: topic.to_owned(), timeout, is_idempotent })
+        Ok(Sender {
+            producer,
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            label_topic: label_topic.map(str::to_owned),
+            timeout,
+            is_idempotent,
+        })
     }
 
-    /// Waits until the topic has a leader for every partition and the client its identity.
+    /// Waits until each topic has a leader for every partition and the client its identity.
     pub(crate) fn connect(&self, stop: &AtomicBool) -> anyhow::Result<Connected> {
         let began = Instant::now();
+        let connected = self.await_topic(&self.topic, began, stop)?;
+        if let Some(label_topic) = &self.label_topic
+            && matches!(self.await_topic(label_topic, began, stop)?, Connected::Interrupted)
+        {
+            return Ok(Connected::Interrupted);
+        }
+        if matches!(connected, Connected::Partitions(_)) {
+            self.await_identity(stop);
+        }
+        Ok(connected)
+    }
+
+    fn await_topic(&self, topic: &str, began: Instant, stop: &AtomicBool) -> anyhow::Result<Connected> {
         let mut unknown_since = None;
         let mut logged = Instant::now();
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Connected::Interrupted);
             }
-            let waiting_for = match self.topic_state() {
-                TopicState::Ready(partitions) => {
-                    self.await_identity(stop);
-                    return Ok(Connected::Partitions(partitions));
-                }
+            let waiting_for = match self.topic_state(topic) {
+                TopicState::Ready(partitions) => return Ok(Connected::Partitions(partitions)),
                 TopicState::Hopeless(reason) => {
-                    bail!("cannot send to topic {} at {}: {reason}", self.topic, self.brokers)
+                    bail!("cannot send to topic {topic} at {}: {reason}", self.brokers)
                 }
                 TopicState::Unknown => {
                     if unknown_since.get_or_insert_with(Instant::now).elapsed() >= UNKNOWN_TOPIC_PATIENCE {
+                        // The worker creates its own topics; labels are none of them.
+                        let by_worker = if topic == self.topic { "`fraud-scorer run --create-topics` or " } else { "" };
                         bail!(
-                            "topic {topic} does not exist at {brokers}: create it with `fraud-scorer run --create-topics` \
-                             or `kafka-topics --create --topic {topic} --bootstrap-server {brokers}`",
-                            topic = self.topic,
+                            "topic {topic} does not exist at {brokers}: create it with {by_worker}\
+                             `kafka-topics --create --topic {topic} --bootstrap-server {brokers}`",
                             brokers = self.brokers,
                         );
                     }
@@ -192,7 +219,7 @@ impl Sender {
             }
             if logged.elapsed() >= BROKER_LOG_INTERVAL {
                 logged = Instant::now();
-                tracing::warn!("waiting for topic {} at {}: {waiting_for}", self.topic, self.brokers);
+                tracing::warn!("waiting for topic {topic} at {}: {waiting_for}", self.brokers);
             }
             // Serves the client's own errors as well, which become log lines.
             self.poll(Duration::from_millis(100));
@@ -206,13 +233,13 @@ impl Sender {
         }
     }
 
-    fn topic_state(&self) -> TopicState {
+    fn topic_state(&self, name: &str) -> TopicState {
         let patience = Duration::from_secs(1).min(self.timeout.unwrap_or(Duration::MAX));
-        let metadata = match self.producer.client().fetch_metadata(Some(&self.topic), patience) {
+        let metadata = match self.producer.client().fetch_metadata(Some(name), patience) {
             Ok(metadata) => metadata,
             Err(error) => return TopicState::NotYet(error.to_string()),
         };
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == self.topic) else {
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             return TopicState::Unknown;
         };
         match topic.error().map(RDKafkaErrorCode::from) {
@@ -228,13 +255,18 @@ impl Sender {
     }
 
     /// Hands a record to the client, which copies it. `timestamp` is in milliseconds since 1970-01-01 UTC.
-    pub(crate) fn offer(&self, key: &str, value: &[u8], timestamp: i64) -> Offer {
-        let record = BaseRecord::to(&self.topic).key(key).payload(value).timestamp(timestamp);
+    pub(crate) fn offer(&self, kind: Kind, key: &str, value: &[u8], timestamp: i64) -> Offer {
+        let topic = match kind {
+            Kind::Transaction => &self.topic,
+            // Nobody has labels to offer without a topic for them.
+            Kind::Label => self.label_topic.as_ref().unwrap_or(&self.topic),
+        };
+        let record = BaseRecord::with_opaque_to(topic, kind as usize).key(key).payload(value).timestamp(timestamp);
         let Err((error, _)) = self.producer.send(record) else { return Offer::Taken };
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Offer::Full,
             Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
-                self.reports().fail(|| format!("a record of {} bytes was refused: {code}", value.len()));
+                self.reports().fail(kind as usize, || format!("a record of {} bytes was refused: {code}", value.len()));
                 Offer::Refused
             }
             _ => Offer::Broken(error.to_string()),
@@ -260,13 +292,15 @@ impl Sender {
     }
 
     /// Delivered and failed so far.
-    pub(crate) fn tally(&self) -> (u64, u64) {
+    pub(crate) fn tally(&self, kind: Kind) -> (u64, u64) {
         let reports = self.reports();
-        (reports.delivered.load(Ordering::Relaxed), reports.failed.load(Ordering::Relaxed))
+        let count = |counts: &[AtomicU64; 2]| counts[kind as usize].load(Ordering::Relaxed);
+        (count(&reports.delivered), count(&reports.failed))
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        Counts { delivered: self.tally().0, first_error: self.reports().first_error.get().cloned() }
+    /// What went wrong first, with either kind.
+    pub(crate) fn first_error(&self) -> Option<String> {
+        self.reports().first_error.get().cloned()
     }
 
     fn reports(&self) -> &Reports {

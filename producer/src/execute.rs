@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use fraud_settings::{SettingsError, exit_code, initialise_logging};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::archive::ArchiveError;
 use crate::arguments::Arguments;
 use crate::display::Display;
-use crate::job::{Report, run};
+use crate::job::{LabelReport, Report, run};
 
 /// Sends what the arguments ask for, prints the closing line on standard output, and returns the exit code: 0 when
 /// everything sent was delivered, 1 when anything failed, 2 and 64 for arguments that make no job.
@@ -33,15 +34,19 @@ pub fn execute(arguments: Arguments) -> u8 {
             return exit_code::FAILED;
         }
     };
-    let brokers = job.brokers().to_owned();
+    let brokers = (!job.is_archive_only).then(|| job.brokers().to_owned());
     let mut display = Display::new(quiet);
     let outcome = run(job, &stop, |progress| display.show(progress));
     display.finish();
     match outcome {
-        Ok(report) => close(&report, &brokers),
+        Ok(report) => close(&report, brokers.as_deref()),
         Err(error) => {
             eprintln!("error: {error:#}");
-            error.downcast_ref::<SettingsError>().map_or(exit_code::FAILED, SettingsError::exit_code)
+            match error.downcast_ref::<SettingsError>() {
+                Some(error) => error.exit_code(),
+                None if error.is::<ArchiveError>() => exit_code::CONFIGURATION,
+                None => exit_code::FAILED,
+            }
         }
     }
 }
@@ -56,12 +61,23 @@ fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn close(report: &Report, brokers: &str) -> u8 {
+/// Says how the run ended; `brokers` is `None` where none was to be asked.
+fn close(report: &Report, brokers: Option<&str>) -> u8 {
     if let Some(error) = &report.first_error {
         eprintln!("error: {error}");
     }
-    let Report { sent, delivered, failed, .. } = report;
     // A reader that has gone away is no reason to fail: the exit code says the same.
-    _ = writeln!(std::io::stdout(), "sent {sent} messages to {brokers} (delivered {delivered}, failed {failed})");
+    let say = |line: String| _ = writeln!(std::io::stdout(), "{line}");
+    if let Some(LabelReport { sent, failed, not_yet_known }) = report.labels {
+        let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+        say(format!("labels: {sent} sent, {not_yet_known} not yet known{failed}"));
+    }
+    if let Some((rows, location)) = &report.archived {
+        say(format!("archived {rows} rows to {location}"));
+    }
+    if let Some(brokers) = brokers {
+        let Report { sent, delivered, failed, .. } = report;
+        say(format!("sent {sent} messages to {brokers} (delivered {delivered}, failed {failed})"));
+    }
     if report.is_complete() { exit_code::DONE } else { exit_code::FAILED }
 }

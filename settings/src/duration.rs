@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Parses a number with a unit: `250us`, `500ms`, `10s`, `1.5m`, `2h`. For clap's `value_parser`.
+/// Parses a number with a unit: `250us`, `500ms`, `10s`, `1.5m`, `2h`, `7d`. For clap's `value_parser`.
 ///
 /// # Errors
 /// A sentence with examples when the text is no such duration, when the unit is missing or when it is negative.
@@ -16,13 +16,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err(EXPECTED.to_owned()),
     };
     let number: f64 = number.parse().map_err(|_| EXPECTED.to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|_| EXPECTED.to_owned())
 }
 
-const EXPECTED: &str = "expected a number with a unit, as in 500ms, 10s, 2m or 1h";
+const EXPECTED: &str = "expected a number with a unit, as in 500ms, 10s, 2m, 1h or 7d";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -31,8 +32,14 @@ mod tests {
 
     #[test]
     fn every_unit_is_understood() {
-        let cases =
-            [("250us", 250), ("500ms", 500_000), ("10s", 10_000_000), ("1.5m", 90_000_000), ("2 h", 7_200_000_000)];
+        let cases = [
+            ("250us", 250),
+            ("500ms", 500_000),
+            ("10s", 10_000_000),
+            ("1.5m", 90_000_000),
+            ("2 h", 7_200_000_000),
+            ("7d", 604_800_000_000),
+        ];
         for (text, microseconds) in cases {
             assert_eq!(parse_duration(text).unwrap(), Duration::from_micros(microseconds), "{text}");
         }

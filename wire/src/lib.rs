@@ -3,6 +3,7 @@
 //! ```text
 //!  transaction  ──► topic transactions      ──► worker ──► verdict      ──► topic verdicts
 //!  (object or split JSON)                              └─► dead letter  ──► topic transactions.dlq
+//!  label        ──► topic labels            (what a transaction turned out to be, once that is known)
 //!  reference    the histograms and the per-class profile in a bundle's reference.json
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! path writes verdicts by hand into a reused buffer; its tests read them back through [`verdict::Verdict`].
 
 pub mod dead_letter;
+pub mod label;
 pub mod reference;
 pub mod transaction;
 pub mod verdict;

@@ -1,7 +1,7 @@
 //! Transactions from a CSV file laid out like the public `creditcard.csv`: `Time,V1,…,V28,Amount,Class`.
 //!
 //! The header names the features. `Time` (seconds since the file's first transaction) may become the event time;
-//! `Class` is the answer and is never sent. Any other column that is neither `V…` nor `Amount` is a feature when its
+//! `Class` is the answer and is never sent with the row; it becomes the row's label. Any other column that is neither `V…` nor `Amount` is a feature when its
 //! first value is a number, and is left out with a warning when it is text. From then on a field that is no number
 //! is an error. Digits are passed through unchanged wherever they are a JSON number.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use fraud_wire::transaction::{Columns, Number, Value};
 
-use super::{Format, Source, SourceError, open};
+use super::{EventTime, Format, Row, Source, SourceError, TransactionId, open};
 
 /// What a file's `Time` counts from with [`EventTime::File`]: 2013-09-01T00:00:00Z, the month in which the public
 /// data set was recorded. In milliseconds since 1970-01-01 UTC.
@@ -19,16 +19,6 @@ pub const FILE_EPOCH_MILLISECONDS: i64 = 1_377_993_600_000;
 
 const TIME: &str = "Time";
 const CLASS: &str = "Class";
-
-/// What a transaction's `event_time` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum EventTime {
-    /// The moment at which the record is due: right for measuring latency
-    #[default]
-    Send,
-    /// 2013-09-01T00:00:00Z plus the file's column Time in seconds: right for replaying history
-    File,
-}
 
 /// Sends the rows of a CSV file in their order, with `row-1`, `row-2`, … as transaction ids.
 pub struct CsvSource {
@@ -39,9 +29,13 @@ pub struct CsvSource {
     first: Option<::csv::Result<bool>>,
     rows: u64,
     header: Vec<String>,
+    names: Vec<String>,
     /// Positions of the features in a row, in the order of `columns`.
     features: Vec<usize>,
     time: Option<usize>,
+    class: Option<usize>,
+    /// A row without a label is an error.
+    is_labelled: bool,
     columns: Columns,
     format: Format,
     identifier: String,
@@ -97,7 +91,7 @@ impl CsvSource {
             return Err(header_error("there is no feature among the columns".to_owned()));
         }
         let time = match event_time {
-            EventTime::Send => None,
+            EventTime::Send | EventTime::Speed(_) => None,
             EventTime::File => Some(
                 header
                     .iter()
@@ -105,7 +99,9 @@ impl CsvSource {
                     .ok_or_else(|| header_error("there is no column Time to take the event time from".to_owned()))?,
             ),
         };
-        let columns = Columns::new(features.iter().map(|&index| &header[index]));
+        let names: Vec<String> = features.iter().map(|&index| header[index].clone()).collect();
+        let columns = Columns::new(&names);
+        let class = header.iter().position(|name| name == CLASS);
         Ok(CsvSource {
             path: path.to_owned(),
             reader,
@@ -113,12 +109,42 @@ impl CsvSource {
             first: Some(first),
             rows: 0,
             header,
+            names,
             features,
             time,
+            class,
+            is_labelled: false,
             columns,
             format,
             identifier: String::new(),
         })
+    }
+
+    /// Makes a label a must: a row whose `Class` is neither 0 nor 1 ends the run.
+    ///
+    /// # Errors
+    /// [`SourceError::Header`] when there is no column `Class`.
+    pub fn labelled(mut self) -> Result<CsvSource, SourceError> {
+        if self.class.is_none() {
+            let reason = "there is no column Class to take the labels from".to_owned();
+            return Err(SourceError::Header { path: self.path, reason });
+        }
+        self.is_labelled = true;
+        Ok(self)
+    }
+
+    /// The row's class; `None` where it is neither 0 nor 1, unless labels are a must.
+    fn label(&self) -> Result<Option<u8>, SourceError> {
+        let Some(index) = self.class else { return Ok(None) };
+        match number(&self.record[index]) {
+            Some(0.0) => Ok(Some(0)),
+            Some(1.0) => Ok(Some(1)),
+            _ if self.is_labelled => {
+                let text = String::from_utf8_lossy(&self.record[index]).into_owned();
+                Err(self.row_error(format!("column {CLASS}: {text:?} is neither 0 nor 1")))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn row_error(&self, reason: String) -> SourceError {
@@ -146,19 +172,22 @@ impl CsvSource {
 }
 
 impl Source for CsvSource {
-    fn next(&mut self, send_time: i64, value: &mut Vec<u8>) -> Result<bool, SourceError> {
+    fn next(&mut self, event_time: i64, row: &mut Row) -> Result<bool, SourceError> {
         match self.first.take().unwrap_or_else(|| self.reader.read_byte_record(&mut self.record)) {
             Ok(true) => self.rows += 1,
             Ok(false) => return Ok(false),
             Err(error) => return Err(self.reading_error(error)),
         }
         let event_time = match self.time {
-            None => send_time,
+            None => event_time,
             Some(index) => {
                 let seconds = number(&self.record[index]).ok_or_else(|| self.not_a_number(index))?;
                 FILE_EPOCH_MILLISECONDS + (seconds * 1_000.0).round() as i64
             }
         };
+        let transaction = TransactionId::Row(self.rows);
+        (row.transaction, row.event_time, row.label) = (Some(transaction), event_time, self.label()?);
+        let value = &mut row.value;
         // A field that is no number is noted while the row is written; the row is then thrown away as a whole.
         let mut refused = None;
         let record = &self.record;
@@ -174,12 +203,26 @@ impl Source for CsvSource {
                 use std::fmt::Write as _;
                 self.identifier.clear();
                 // Writing to a String cannot fail.
-                _ = write!(self.identifier, "row-{}", self.rows);
+                _ = write!(self.identifier, "{transaction}");
                 self.columns.write_object(value, &self.identifier, event_time, fields);
             }
             Format::Split => self.columns.write_split(value, fields),
         }
         refused.map_or(Ok(true), |index| Err(self.not_a_number(index)))
+    }
+
+    fn has_event_times(&self) -> bool {
+        self.time.is_some()
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn features(&self, values: &mut Vec<f64>) {
+        // `next` has refused what is no number; what is too large for a double is infinite, as its text says.
+        let parse = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
+        values.extend(self.features.iter().map(|&index| parse(&self.record[index]).unwrap_or(f64::NAN)));
     }
 }
 
@@ -202,7 +245,7 @@ fn number(text: &[u8]) -> Option<f64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::tests::{drain, file};
+    use super::super::tests::{drain, drain_rows, file};
     use super::*;
 
     const SMALL: &str = "\"Time\",\"V1\",\"V2\",\"Amount\",\"Class\"\n0,-1.3598071336738000,1e-05,149.62,\"0\"\n1.5,2, -0.50 ,.5,\"1\"\n";
@@ -238,6 +281,42 @@ mod tests {
         let rows = open(SMALL, false, Format::Object, EventTime::File).unwrap();
         assert!(rows[0].contains("\"event_time\":1377993600000,"), "{}", rows[0]);
         assert!(rows[1].contains("\"event_time\":1377993601500,"), "{}", rows[1]);
+    }
+
+    #[test]
+    fn the_class_becomes_the_label_and_features_come_as_numbers() {
+        let content = file(SMALL.as_bytes(), false);
+        let open = || CsvSource::open(content.path(), Format::Object, EventTime::File).unwrap().labelled().unwrap();
+        let rows = drain_rows(&mut open()).unwrap();
+        let seen: Vec<_> = rows.iter().map(|row| (row.transaction, row.event_time, row.label)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Some(TransactionId::Row(1)), FILE_EPOCH_MILLISECONDS, Some(0)),
+                (Some(TransactionId::Row(2)), FILE_EPOCH_MILLISECONDS + 1_500, Some(1)),
+            ]
+        );
+        let (mut source, mut values) = (open(), Vec::new());
+        assert!(source.next(0, &mut Row::default()).unwrap());
+        source.features(&mut values);
+        assert_eq!(source.names(), ["V1", "V2", "Amount"]);
+        assert_eq!(values, [-1.3598071336738, 1e-5, 149.62]);
+    }
+
+    #[test]
+    fn labels_that_are_a_must_are_refused_where_they_are_missing() {
+        let labelled = |content: &str| {
+            let file = file(content.as_bytes(), false);
+            let source = CsvSource::open(file.path(), Format::Object, EventTime::Send)?.labelled();
+            drain_rows(&mut source?)
+        };
+        let error = labelled("V1\n1\n").unwrap_err().to_string();
+        assert!(error.contains("no column Class"), "{error}");
+        let error = labelled("V1,Class\n1,0\n2,maybe\n").unwrap_err().to_string();
+        assert!(error.contains("line 3: column Class: \"maybe\" is neither 0 nor 1"), "{error}");
+        let rows = file(b"V1,Class\n1,maybe\n", false);
+        let mut source = CsvSource::open(rows.path(), Format::Object, EventTime::Send).unwrap();
+        assert_eq!(drain_rows(&mut source).unwrap()[0].label, None, "nobody asked");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::{Source, SourceError, open};
+use super::{Row, Source, SourceError, open};
 
 /// Sends each non-empty line of a file, without its line ending (`\n` or `\r\n`).
 pub struct JsonLinesSource {
@@ -22,7 +22,9 @@ impl JsonLinesSource {
 }
 
 impl Source for JsonLinesSource {
-    fn next(&mut self, _send_time: i64, value: &mut Vec<u8>) -> Result<bool, SourceError> {
+    fn next(&mut self, event_time: i64, row: &mut Row) -> Result<bool, SourceError> {
+        (row.transaction, row.event_time, row.label) = (None, event_time, None);
+        let value = &mut row.value;
         loop {
             value.clear();
             let read = self.reader.read_until(b'\n', value);

@@ -1,17 +1,23 @@
-//! Where transactions come from. Every source writes the next record's value into a buffer that is used again.
+//! Where transactions come from. Every source writes its next row into a [`Row`] whose buffer is used again; the row's
+//! numbers, which only an archive asks for, are had by [`Source::features`].
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
+use uuid::Uuid;
 
 mod csv;
+mod drift;
 mod json_lines;
 mod normal;
 mod profile;
 
-pub use csv::{CsvSource, EventTime, FILE_EPOCH_MILLISECONDS};
+pub use crate::event_time::EventTime;
+pub use csv::{CsvSource, FILE_EPOCH_MILLISECONDS};
+pub use drift::{Drift, DriftStart};
 pub use json_lines::JsonLinesSource;
 pub use profile::ProfileSource;
 pub(crate) use profile::random_uuid;
@@ -63,14 +69,60 @@ pub enum SourceError {
     Profile(String),
 }
 
+/// What a transaction is called, as it is printed in its JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TransactionId {
+    /// A drawn transaction's.
+    Uuid(Uuid),
+    /// `row-1`, `row-2`, …: a file's rows.
+    Row(u64),
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransactionId::Uuid(uuid) => uuid.as_hyphenated().fmt(formatter),
+            TransactionId::Row(row) => write!(formatter, "row-{row}"),
+        }
+    }
+}
+
+/// One transaction and what the producer knows about it.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// The record's value.
+    pub value: Vec<u8>,
+    /// `None` where the value alone says it, or nothing does.
+    pub transaction: Option<TransactionId>,
+    /// When it happened, in milliseconds since 1970-01-01 UTC.
+    pub event_time: i64,
+    /// 1 for fraud, 0 for legitimate, where the source knows; never part of the value.
+    pub label: Option<u8>,
+}
+
 /// A stream of transactions.
 pub trait Source: Send {
-    /// Replaces `value` by the next transaction's JSON and says true, or says false when there are no more.
-    /// `send_time` is the moment the record is meant to be sent, in milliseconds since 1970-01-01 UTC.
+    /// Replaces `row` by the next transaction and says true, or says false when there are no more. `event_time` is the
+    /// moment at which the transaction happens, in milliseconds since 1970-01-01 UTC, unless the source knows better.
     ///
     /// # Errors
     /// [`SourceError`] when the next transaction cannot be read; the source is of no use afterwards.
-    fn next(&mut self, send_time: i64, value: &mut Vec<u8>) -> Result<bool, SourceError>;
+    fn next(&mut self, event_time: i64, row: &mut Row) -> Result<bool, SourceError>;
+
+    /// Whether rows say themselves when they happened, whatever `next` is told.
+    fn has_event_times(&self) -> bool {
+        false
+    }
+
+    /// Names of the features, in the order of [`Source::features`]; none where rows are opaque.
+    fn names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Appends the last row's features to `values`, one per name.
+    fn features(&self, values: &mut Vec<f64>) {
+        _ = values;
+    }
 }
 
 /// Opens a file, or standard input for `-`, and unpacks it when it is gzip, whatever its name says.
@@ -108,12 +160,18 @@ mod tests {
         file
     }
 
-    /// Everything a source has, with the send time 1000, 1001, …
-    pub(super) fn drain(source: &mut dyn Source) -> Result<Vec<String>, SourceError> {
-        let (mut values, mut value) = (Vec::new(), b"left over".to_vec());
-        while source.next(1_000 + values.len() as i64, &mut value)? {
-            values.push(String::from_utf8(value.clone()).unwrap());
+    /// Everything a source has, with the event times 1000, 1001, … where it has none of its own.
+    pub(super) fn drain_rows(source: &mut dyn Source) -> Result<Vec<Row>, SourceError> {
+        let mut rows = Vec::new();
+        let mut row = Row { value: b"left over".to_vec(), label: Some(7), ..Row::default() };
+        while source.next(1_000 + rows.len() as i64, &mut row)? {
+            rows.push(row.clone());
         }
-        Ok(values)
+        Ok(rows)
+    }
+
+    /// The values of [`drain_rows`].
+    pub(super) fn drain(source: &mut dyn Source) -> Result<Vec<String>, SourceError> {
+        Ok(drain_rows(source)?.into_iter().map(|row| String::from_utf8(row.value).unwrap()).collect())
     }
 }

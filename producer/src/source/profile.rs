@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Everything that does not change from draw to draw (packed triangle, slopes between quantiles, where a level lies)
-//! is prepared once; a draw then costs about as much as printing its digits.
+//! is prepared once; a draw then costs about as much as printing its digits. Where the profile drifts, what has moved is
+//! prepared anew at each step of the drift, in place (`drift`).
 
 use fraud_wire::reference::{Component, Profile, Reference};
 use fraud_wire::transaction::Columns;
@@ -13,11 +14,12 @@ use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
+use super::drift::{Course, Drift};
 use super::normal::NormalTable;
-use super::{Format, Source, SourceError};
+use super::{Format, Row, Source, SourceError, TransactionId};
 
 /// The label of fraud.
-const FRAUD: u32 = 1;
+pub(super) const FRAUD: u32 = 1;
 
 /// Cells of the table that tells where among the levels a probability lies.
 const GUIDE_CELLS: usize = 4_096;
@@ -25,13 +27,14 @@ const GUIDE_CELLS: usize = 4_096;
 /// Draws transactions; the same seed draws the same transactions with the same ids.
 pub struct ProfileSource {
     draw: Draw,
+    names: Vec<String>,
     columns: Columns,
     format: Format,
     values: Vec<f64>,
 }
 
 impl ProfileSource {
-    /// Prepares a bundle's profile. `fraud_share` (0..=1) replaces the profile's own share of fraud.
+    /// Prepares a bundle's profile, which stays as it is. `fraud_share` (0..=1) replaces the profile's own share of fraud.
     ///
     /// # Errors
     /// [`SourceError::Profile`] when the reference has no profile, or no fraud whose share could be set.
@@ -41,33 +44,61 @@ impl ProfileSource {
         format: Format,
         seed: u64,
     ) -> Result<ProfileSource, SourceError> {
+        ProfileSource::drifting(reference, fraud_share, format, seed, None)
+    }
+
+    /// The same, and the profile moves over event time.
+    ///
+    /// # Errors
+    /// As [`ProfileSource::new`].
+    pub fn drifting(
+        reference: &Reference,
+        fraud_share: Option<f64>,
+        format: Format,
+        seed: u64,
+        drift: Option<Drift>,
+    ) -> Result<ProfileSource, SourceError> {
         let profile = reference.profile.as_ref().ok_or_else(|| {
             SourceError::Profile(
                 "the model bundle's reference.json has no profile to draw transactions from".to_owned(),
             )
         })?;
         profile.validate().map_err(|error| SourceError::Profile(error.to_string()))?;
-        let columns = Columns::new(profile.names());
-        let draw = Draw::new(profile, fraud_share, seed)?;
-        Ok(ProfileSource { values: vec![0.0; columns.len()], draw, columns, format })
+        let names: Vec<String> = profile.names().map(str::to_owned).collect();
+        let columns = Columns::new(&names);
+        let draw = Draw::new(profile, fraud_share, seed, drift)?;
+        Ok(ProfileSource { values: vec![0.0; columns.len()], draw, names, columns, format })
     }
 }
 
 impl Source for ProfileSource {
-    fn next(&mut self, send_time: i64, value: &mut Vec<u8>) -> Result<bool, SourceError> {
+    fn next(&mut self, event_time: i64, row: &mut Row) -> Result<bool, SourceError> {
+        self.draw.advance(event_time);
         let identifier = random_uuid(&mut self.draw.random);
-        self.draw.draw(&mut self.values);
+        let component = self.draw.draw(&mut self.values);
+        row.transaction = Some(TransactionId::Uuid(identifier));
+        row.event_time = event_time;
+        row.label = Some(self.draw.classes[component].label);
+        let value = &mut row.value;
         value.clear();
         let values = self.values.iter().copied();
         match self.format {
             Format::Object => {
                 let mut text = uuid::Uuid::encode_buffer();
                 let text = identifier.hyphenated().encode_lower(&mut text);
-                self.columns.write_object(value, text, send_time, values);
+                self.columns.write_object(value, text, event_time, values);
             }
             Format::Split => self.columns.write_split(value, values),
         }
         Ok(true)
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn features(&self, values: &mut Vec<f64>) {
+        values.extend_from_slice(&self.values);
     }
 }
 
@@ -87,10 +118,13 @@ struct Draw {
     guide: Vec<u32>,
     classes: Vec<Class>,
     normals: Vec<f64>,
+    course: Option<Course>,
 }
 
 /// A component, prepared.
 struct Class {
+    /// 1 for fraud, 0 for all else.
+    label: u8,
     /// Sum of the shares up to and including this component.
     cumulative_share: f64,
     /// Row after row of the lower triangle L: row i has i + 1 numbers.
@@ -107,10 +141,12 @@ struct Marginal {
 }
 
 impl Draw {
-    fn new(profile: &Profile, fraud_share: Option<f64>, seed: u64) -> Result<Draw, SourceError> {
+    fn new(profile: &Profile, fraud_share: Option<f64>, seed: u64, drift: Option<Drift>) -> Result<Draw, SourceError> {
+        let shares = shares(profile, fraud_share)?;
+        let course = drift.map(|drift| Course::new(profile, &shares, drift));
         let mut cumulative = 0.0;
         let mut classes = Vec::with_capacity(profile.components.len());
-        for (component, share) in profile.components.iter().zip(shares(profile, fraud_share)?) {
+        for (component, share) in profile.components.iter().zip(shares) {
             cumulative += share;
             classes.push(Class::new(component, &profile.levels, cumulative));
         }
@@ -129,7 +165,26 @@ impl Draw {
             guide,
             normals: vec![0.0; profile.names().count()],
             classes,
+            course,
         })
+    }
+
+    /// Moves the classes to where they are at an event time, if the profile drifts and they are not there yet.
+    #[inline]
+    fn advance(&mut self, event_time: i64) {
+        if let Some(course) = &mut self.course
+            && let Some(factor) = course.moved(event_time)
+        {
+            let mut cumulative = 0.0;
+            for (index, class) in self.classes.iter_mut().enumerate() {
+                cumulative += course.share(index, factor);
+                class.cumulative_share = cumulative;
+                for (feature, marginal) in class.marginals.iter_mut().enumerate() {
+                    marginal.move_to(course.quantiles(index, feature, factor), &self.levels);
+                }
+                course.triangle(index, factor, &mut class.triangle);
+            }
+        }
     }
 
     /// Fills `values` with one transaction and says which component it came from.
@@ -210,16 +265,31 @@ fn shares(profile: &Profile, fraud_share: Option<f64>) -> Result<Vec<f64>, Sourc
 impl Class {
     fn new(component: &Component, levels: &[f64], cumulative_share: f64) -> Class {
         let marginals = component.features.iter().map(|feature| {
-            let pairs = feature.quantiles.windows(2).zip(levels.windows(2));
-            let segments = pairs.map(|(values, levels)| (values[0], (values[1] - values[0]) / (levels[1] - levels[0])));
             let scale = feature.decimals.map(|decimals| 10_f64.powi(decimals as i32));
-            Marginal { segments: segments.collect(), scale }
+            let mut marginal = Marginal { segments: vec![(0.0, 0.0); levels.len().saturating_sub(1)], scale };
+            marginal.move_to(feature.quantiles.iter().copied(), levels);
+            marginal
         });
-        Class { cumulative_share, triangle: component.correlation_cholesky.concat(), marginals: marginals.collect() }
+        let label = u8::from(component.label == FRAUD);
+        Class {
+            label,
+            cumulative_share,
+            triangle: component.correlation_cholesky.concat(),
+            marginals: marginals.collect(),
+        }
     }
 }
 
 impl Marginal {
+    /// Replaces the segments by those between these values at the levels.
+    fn move_to(&mut self, mut values: impl Iterator<Item = f64>, levels: &[f64]) {
+        let mut left = values.next().unwrap_or_default();
+        for ((segment, levels), right) in self.segments.iter_mut().zip(levels.windows(2)).zip(values) {
+            *segment = (left, (right - left) / (levels[1] - levels[0]));
+            left = right;
+        }
+    }
+
     #[inline]
     fn at(&self, segment: usize, beyond: f64) -> f64 {
         let (value, slope) = self.segments[segment];

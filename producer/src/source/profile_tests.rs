@@ -7,7 +7,7 @@ use super::*;
 
 /// Two features in two classes. Normal quantiles, so that moments and correlation are known exactly: legitimate
 /// V1 ~ N(0, 1), Amount ~ N(100, 10) with correlation 0.6; fraud is V1 ~ N(-5, 2), Amount ~ N(300, 20), uncorrelated.
-fn reference() -> Reference {
+pub(in crate::source) fn reference() -> Reference {
     let levels: Vec<f64> = (0..=1_000).map(|index| f64::from(index) / 1_000.0).collect();
     let feature = |name: &str, mean: f64, deviation: f64, decimals: Option<u32>| {
         let quantiles: Vec<f64> = levels.iter().map(|&level| mean + deviation * quantile(level)).collect();
@@ -45,7 +45,7 @@ fn quantile(level: f64) -> f64 {
 
 /// `count` draws: the component of each, and its values.
 fn sample(fraud_share: Option<f64>, seed: u64, count: usize) -> Vec<(usize, [f64; 2])> {
-    let mut draw = Draw::new(reference().profile.as_ref().unwrap(), fraud_share, seed).unwrap();
+    let mut draw = Draw::new(reference().profile.as_ref().unwrap(), fraud_share, seed, None).unwrap();
     (0..count)
         .map(|_| {
             let mut values = [0.0; 2];
@@ -149,11 +149,11 @@ fn values_are_rounded_to_the_decimals_of_their_feature() {
 /// The first transactions of a source.
 fn take(format: Format, seed: u64, count: i64) -> Vec<Value> {
     let mut source = ProfileSource::new(&reference(), None, format, seed).unwrap();
-    let mut value = b"left over".to_vec();
+    let mut row = Row { value: b"left over".to_vec(), ..Row::default() };
     (0..count)
         .map(|index| {
-            assert!(source.next(5_000 + index, &mut value).unwrap());
-            serde_json::from_slice(&value).unwrap()
+            assert!(source.next(5_000 + index, &mut row).unwrap());
+            serde_json::from_slice(&row.value).unwrap()
         })
         .collect()
 }
@@ -192,7 +192,7 @@ fn the_guide_finds_the_same_segment_as_a_search() {
             feature.quantiles = (0..profile.levels.len()).map(|index| index as f64).collect();
         }
     }
-    let draw = Draw::new(profile, None, 1).unwrap();
+    let draw = Draw::new(profile, None, 1, None).unwrap();
     let steps = (0..=100_000).map(|step| f64::from(step) / 100_000.0);
     for probability in steps.chain([1e-9, 1.5e-5, 0.3000005, 1.0 - 1e-12]) {
         let segment = draw.segment(probability);
@@ -206,9 +206,9 @@ fn the_guide_finds_the_same_segment_as_a_search() {
 fn a_profile_has_no_end() {
     struct Limited<'a>(&'a mut ProfileSource, usize);
     impl Source for Limited<'_> {
-        fn next(&mut self, send_time: i64, value: &mut Vec<u8>) -> Result<bool, SourceError> {
+        fn next(&mut self, event_time: i64, row: &mut Row) -> Result<bool, SourceError> {
             self.1 -= 1;
-            Ok(self.1 > 0 && self.0.next(send_time, value)?)
+            Ok(self.1 > 0 && self.0.next(event_time, row)?)
         }
     }
     let mut source = ProfileSource::new(&reference(), None, Format::Split, 1).unwrap();

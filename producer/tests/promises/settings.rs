@@ -23,7 +23,7 @@ fn flag_beats_environment_beats_file() {
 fn bad_usage_exits_with_2() {
     let jsonl = file("{}\n");
     let path = jsonl.path().to_str().unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 28] = [
         (&["--no-such-flag"], "--no-such-flag"),
         (&["--rate", "fast"], "--rate"),
         (&["--duration", "10"], "500ms"),
@@ -34,6 +34,27 @@ fn bad_usage_exits_with_2() {
         (&["--source", "profile", "--jsonl", path], "leave out"),
         (&["--jsonl", path, "--fraud-share", "0.5"], "--fraud-share"),
         (&["--event-time", "file", "--format", "split", "--csv", path], "--event-time file"),
+        (&["--event-time", "fast"], "1440x"),
+        (&["--event-time", "10x", "--jsonl", path], "--event-time with a speed"),
+        (&["--event-time", "10x", "--format", "split"], "--event-time with a speed"),
+        (&["--event-start", "0"], "--event-start needs"),
+        (&["--event-start", "yesterday", "--event-time", "1x"], "RFC 3339"),
+        (&["--label-topic", "transactions"], "another topic"),
+        (&["--label-topic", "labels", "--format", "split"], "--format object"),
+        (&["--label-topic", "labels", "--jsonl", path], "lines have no label"),
+        (&["--label-delay", "7d"], "--label-delay needs"),
+        (&["--drift", "1.5"], "strength from 0 to 1"),
+        (&["--drift", "1", "--jsonl", path], "--drift goes with"),
+        (&["--drift-start", "soon"], "RFC 3339"),
+        (&["--archive", "gs://lake"], "s3://bucket/prefix"),
+        (&["--archive", "rows", "--jsonl", path], "lines have no label"),
+        (&["--archive-only"], "needs --archive"),
+        (&["--archive-only", "--archive", "rows"], "--count or --duration"),
+        (&["--archive-only", "--archive", "rows", "--count", "1", "--rate", "0"], "--rate above 0"),
+        (
+            &["--archive-only", "--archive", "rows", "--count", "1", "--label-topic", "labels"],
+            "leave out --label-topic",
+        ),
     ];
     for (arguments, part) in cases {
         let mut command = binary();

@@ -59,6 +59,11 @@ impl Broker {
 
     /// Reads from the beginning until `count` records are there. Panics when they are not there in time.
     pub fn read(&self, count: usize) -> Vec<Record> {
+        self.read_topic(&self.topic, count)
+    }
+
+    /// The same for another topic with as many partitions.
+    pub fn read_topic(&self, topic: &str, count: usize) -> Vec<Record> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.address)
             .set("group.id", "reader")
@@ -67,7 +72,7 @@ impl Broker {
             .unwrap();
         let mut partitions = TopicPartitionList::new();
         for partition in 0..self.partitions {
-            partitions.add_partition_offset(&self.topic, partition, Offset::Beginning).unwrap();
+            partitions.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&partitions).unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -85,12 +90,24 @@ impl Broker {
         records
     }
 
+    /// Another topic on the same broker, with as many partitions.
+    pub fn another_topic(&self) -> String {
+        let topic = format!("labels-{}", uuid::Uuid::new_v4());
+        self.mock.create_topic(&topic, self.partitions, 1).unwrap();
+        topic
+    }
+
     /// How many records the topic was given (the embedded broker keeps only the last 5 MB of a partition).
     pub fn size(&self) -> u64 {
+        self.size_of(&self.topic)
+    }
+
+    /// The same for another topic with as many partitions.
+    pub fn size_of(&self, topic: &str) -> u64 {
         let consumer: BaseConsumer =
             ClientConfig::new().set("bootstrap.servers", &self.address).set("group.id", "sizer").create().unwrap();
         let sizes = (0..self.partitions)
-            .map(|partition| consumer.fetch_watermarks(&self.topic, partition, PATIENCE).unwrap())
+            .map(|partition| consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap())
             .map(|(_, high)| high as u64);
         sizes.sum()
     }
