@@ -129,7 +129,7 @@ audit: ## Known vulnerabilities of the dependencies; fetches the advisory databa
 	scripts/cargo-deny.sh --locked check advisories
 
 .PHONY: test-rust
-test-rust: onnxruntime kafka-jars ## Rust tests, those against a real broker included
+test-rust: onnxruntime kafka-jars python-env ## Rust tests, those against a real broker and a real MLflow server included
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-python

@@ -7,7 +7,6 @@
 //! Start-up order is the order of the functions below. What can be known to be wrong before the first record is an
 //! error here ([`StartError`]); after that only what the process cannot survive is.
 
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use rdkafka::error::KafkaError;
 use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::model::ModelError;
-use crate::model::bundle::Bundle;
 use crate::model::choice::KernelChoice;
+use crate::model::source::Candidate;
 use crate::pipeline::commit::{CommitSettings, Guarantee, Interruption};
 use crate::pipeline::produce::Destination;
 use crate::pipeline::thread::{Ended, ScoringThread, ThreadSettings};
@@ -35,8 +34,6 @@ pub struct WorkerSettings {
     pub group: String,
     /// Topics.
     pub topics: Topics,
-    /// Bundle directory.
-    pub model: PathBuf,
     /// What computes the model.
     pub kernel: KernelChoice,
     /// What subscribers may rely on.
@@ -98,9 +95,14 @@ pub struct Outcome {
 
 impl Worker {
     /// Checks everything, then starts the scoring threads. Waits for a broker that is down until told to stop.
-    pub fn start(settings: &WorkerSettings, readiness: &Readiness, shutdown: &Shutdown) -> Result<Worker, StartError> {
+    pub fn start(
+        settings: &WorkerSettings,
+        candidate: &Candidate,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+    ) -> Result<Worker, StartError> {
         readiness.hold("start", "loading the model bundle");
-        let bundle = Bundle::load_for(&settings.model, settings.kernel)?;
+        let bundle = candidate.load(settings.kernel)?;
         let manifest = &bundle.manifest;
         tracing::info!(
             model = manifest.id(),

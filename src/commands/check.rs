@@ -6,11 +6,12 @@ use std::time::Duration;
 use fraud_settings::KafkaArguments;
 
 use super::Failure;
+use super::model::ModelArguments;
 use super::run::WorkerArguments;
 use crate::kafka::startup::{Inquiry, StartupError};
-use crate::model::bundle::Bundle;
 use crate::model::choice::ModelEngine;
 use crate::model::runtime;
+use crate::model::source::{Candidate, ModelSource};
 use crate::model::trees::verify::Agreement;
 use crate::worker::WorkerSettings;
 
@@ -84,8 +85,31 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// Which version the registry names, and its files.
+fn check_registry(report: &mut Report, arguments: &ModelArguments) -> Option<Candidate> {
+    let model = match &arguments.model {
+        ModelSource::Directory(directory) => return Some(Candidate::of_directory(directory)),
+        ModelSource::Registry(model) => model,
+    };
+    let fetched = arguments.registry().map_err(anyhow::Error::from).and_then(|registry| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok((runtime.block_on(registry.get(model))?, registry.server().to_owned()))
+    });
+    match fetched {
+        Ok((fetched, server)) => {
+            report.good("registry", format!("{model} is version {} at {server}", fetched.version.version));
+            Some(fetched.candidate)
+        }
+        Err(error) => {
+            report.bad("registry", format!("{error:#}"));
+            None
+        }
+    }
+}
+
 fn check_bundle(report: &mut Report, arguments: &Arguments) {
-    let bundle = match Bundle::load_for(&arguments.worker.model, arguments.worker.kernel) {
+    let Some(candidate) = check_registry(report, &arguments.worker.source) else { return };
+    let bundle = match candidate.load(arguments.worker.kernel) {
         Ok(bundle) => bundle,
         Err(error) => return report.bad("model bundle", error),
     };

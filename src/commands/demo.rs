@@ -29,6 +29,7 @@ use crate::http::{self, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
 use crate::model::choice::KernelChoice;
+use crate::model::source::Candidate;
 use crate::pipeline::commit::Guarantee;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
@@ -105,10 +106,12 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 
     let settings = worker_settings(&arguments, client_config(&kafka));
-    let worker = Worker::start(&settings, &readiness, &shutdown).map_err(|error| match error {
-        error @ StartError::Thread(_) => Failure::at_run_time(error),
-        error => Failure::configuration(error),
-    })?;
+    let worker = Worker::start(&settings, &Candidate::of_directory(&arguments.model), &readiness, &shutdown).map_err(
+        |error| match error {
+            error @ StartError::Thread(_) => Failure::at_run_time(error),
+            error => Failure::configuration(error),
+        },
+    )?;
     let mut audience =
         Audience::subscribe(&settings.kafka, VERDICTS, DEAD_LETTERS).context("cannot subscribe to the verdicts")?;
     println!("fraud-scorer demo: embedded broker {}, metrics http://{address}/metrics", broker.address());
@@ -176,7 +179,6 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
             create: false,
             partitions: PARTITIONS,
         },
-        model: arguments.model.clone(),
         kernel: KernelChoice::Auto,
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),

@@ -1,8 +1,9 @@
-//! One module per command of the command line: its arguments, and what it does with the library.
+//! One module per command of the command line: its arguments, and what it does with the library. `model` is shared.
 
 pub mod broker;
 pub mod check;
 pub mod demo;
+pub mod model;
 pub mod run;
 pub mod score;
 

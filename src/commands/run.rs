@@ -1,16 +1,19 @@
 //! `fraud-scorer run`: the worker process. Raw arguments become [`WorkerSettings`] here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use fraud_settings::{KafkaArguments, parse_duration};
 
 use super::Failure;
+use super::model::ModelArguments;
 use crate::http::{self, Edge};
 use crate::kafka::startup::{StartupError, Topics};
 use crate::model::choice::KernelChoice;
+use crate::model::registry::follower::Follower;
+use crate::model::source::{Candidate, Offer, Registered};
 use crate::pipeline::commit::Guarantee;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
@@ -56,9 +59,9 @@ pub struct WorkerArguments {
     #[arg(long, value_name = "TOPIC", default_value = "transactions.dlq")]
     pub dead_letter_topic: String,
 
-    /// Directory of the model bundle
-    #[arg(long, value_name = "DIR", default_value = "models/fraud")]
-    pub model: PathBuf,
+    /// Where the model comes from.
+    #[command(flatten)]
+    pub source: ModelArguments,
 
     /// What computes the model
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
@@ -130,7 +133,6 @@ impl WorkerArguments {
                 create: self.create_topics,
                 partitions: self.partitions,
             },
-            model: self.model.clone(),
             kernel: self.kernel,
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
@@ -162,7 +164,11 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
     }
 
-    let worker = match Worker::start(&settings, &readiness, &shutdown) {
+    let Some(opened) = arguments.worker.source.open(&runtime, &readiness, &shutdown)? else {
+        tracing::info!("stopped before the model registry was reached; nothing was read");
+        return Ok(());
+    };
+    let worker = match Worker::start(&settings, &opened.candidate, &readiness, &shutdown) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {
             tracing::info!("stopped before a broker was reached; nothing was read");
@@ -171,6 +177,11 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Err(error) if error.is_configuration() => return Err(Failure::configuration(error)),
         Err(error) => return Err(Failure::at_run_time(error)),
     };
+    if let Some(from) = opened.registered.filter(|from| from.moves()) {
+        let offer = Arc::new(AtRestart { serving: opened.candidate.registered });
+        let follower = Follower::new(from.registry, from.model, Some(from.fetched), offer, readiness.clone());
+        runtime.spawn(follower.run(shutdown.clone()));
+    }
     while !shutdown.wait(Duration::from_millis(500)) {}
     end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
     let outcome = worker.join();
@@ -183,6 +194,21 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     tracing::info!("drained and left the consumer group");
     Ok(())
+}
+
+/// A worker that keeps the model it began with: a version that the alias moves to serves from the next start.
+struct AtRestart {
+    serving: Option<Registered>,
+}
+
+impl Offer for AtRestart {
+    fn offer(&self, candidate: Candidate) -> Result<(), String> {
+        Err(format!("{} cannot be exchanged while this worker runs; restart it", candidate.origin))
+    }
+
+    fn serving(&self) -> Option<Registered> {
+        self.serving.clone()
+    }
 }
 
 /// Ends the process if leaving hangs (a broker that answers nothing) or when a second signal will not have it wait.

@@ -60,9 +60,10 @@ async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {
 
 async fn ready(State(edge): State<Edge>) -> impl IntoResponse {
     let reasons = edge.readiness.reasons();
+    let warnings: String = edge.readiness.warnings().iter().map(|text| format!("warning: {text}\n")).collect();
     if reasons.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        (StatusCode::OK, format!("ready\n{warnings}"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", reasons.join("\n")))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n{warnings}", reasons.join("\n")))
     }
 }

@@ -6,6 +6,8 @@
 //!         runtime: ONNX Runtime, once per process   trees, linear: our own, where they agree with ONNX Runtime
 //! ```
 //!
+//! The directory is one the user names, or one that `registry` fetched from an MLflow server ([`source`]).
+//!
 //! A bundle is the contract between training and serving (docs/bring-your-own-model.md). Preprocessing lies inside its
 //! graph; what differs from what training recorded is refused at load, before the first transaction is read.
 
@@ -13,10 +15,12 @@ pub mod bundle;
 pub mod choice;
 pub mod linear;
 pub mod manifest;
+pub mod registry;
 pub mod runtime;
 pub mod scorer;
 pub mod session;
 mod signature;
+pub mod source;
 pub mod trees;
 
 use std::path::PathBuf;

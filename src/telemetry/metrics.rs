@@ -73,6 +73,7 @@ fn describe() {
             "1 for what computes the model: simd (our kernel) or onnxruntime, and how or why",
         ),
         ("fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256"),
+        ("fraud_scorer_registry_reachable", "1 while the model registry answers, 0 while it does not"),
     ] {
         describe_gauge!(name, help);
     }
@@ -172,6 +173,16 @@ impl Instruments {
     /// What computes that model, and how, or why not the kernel.
     pub fn engine(&self, engine: &'static str, detail: &str) {
         gauge!("fraud_scorer_model_engine", "engine" => engine, "detail" => detail.to_owned()).set(1.0);
+    }
+
+    /// Whether the model registry answered when it was last asked.
+    pub fn registry_reachable(&self, reachable: bool) {
+        gauge!("fraud_scorer_registry_reachable").set(f64::from(u8::from(reachable)));
+    }
+
+    /// A version of the registry could not even be offered: counted as the refused swap that it is.
+    pub fn swap_refused(&self) {
+        counter!("fraud_scorer_model_swaps_total", "result" => "refused").increment(1);
     }
 
     /// Time of a stage for one batch.

@@ -1,12 +1,14 @@
-//! Readiness as a list of reasons against it. Changed on transitions only, so a lock is cheap enough.
+//! Readiness as a list of reasons against it, and warnings beside it. Changed on transitions only, so a lock is cheap
+//! enough.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-/// Ready when nobody has a reason against it.
+/// Ready when nobody has a reason against it. A warning is for who looks: it does not make a worker unready.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     reasons: Arc<Mutex<BTreeMap<String, String>>>,
+    warnings: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Readiness {
@@ -29,6 +31,25 @@ impl Readiness {
         let reasons = self.reasons.lock();
         reasons.map(|reasons| reasons.iter().map(|(who, why)| format!("{who}: {why}")).collect()).unwrap_or_default()
     }
+
+    /// Something is the matter that scoring can go on with; replaces an earlier warning of `who`.
+    pub fn warn(&self, who: &str, text: impl Into<String>) {
+        if let Ok(mut warnings) = self.warnings.lock() {
+            warnings.insert(who.to_owned(), text.into());
+        }
+    }
+
+    /// `who` has nothing to warn of any more.
+    pub fn clear_warning(&self, who: &str) {
+        if let Ok(mut warnings) = self.warnings.lock() {
+            warnings.remove(who);
+        }
+    }
+
+    /// The warnings' texts.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().map(|warnings| warnings.values().cloned().collect()).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -46,5 +67,15 @@ mod tests {
         readiness.clear("a");
         readiness.clear("b");
         assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn a_warning_is_no_reason_against_readiness() {
+        let readiness = Readiness::default();
+        readiness.warn("a", "registry unreachable");
+        readiness.warn("a", "registry alias is gone");
+        assert_eq!((readiness.warnings(), readiness.reasons()), (vec!["registry alias is gone".to_owned()], vec![]));
+        readiness.clear_warning("a");
+        assert!(readiness.warnings().is_empty());
     }
 }

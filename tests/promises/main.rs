@@ -8,6 +8,7 @@
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
 //! - `foreign_model`: anyone's ONNX classifier, bundled by hand as the guide says, scores as its own library does
 //! - `kernel`: what scores a model is verified, said, and as asked for
+//! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
 //!
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -17,6 +18,7 @@ mod foreign_model;
 mod kernel;
 mod offline;
 mod poison;
+mod registry;
 mod shutdown;
 mod startup;
 mod support;
