@@ -10,7 +10,9 @@ use super::run::WorkerArguments;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::model::bundle::Bundle;
 use crate::model::choice::ModelEngine;
+use crate::model::manifest::Manifest;
 use crate::model::runtime;
+use crate::pipeline::shadow::Columns;
 use crate::worker::WorkerSettings;
 
 /// How long one question to the broker may take.
@@ -73,6 +75,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Err(error) => report.bad("ONNX Runtime", error),
     }
     check_bundle(&mut report, &arguments);
+    check_challenger(&mut report, &arguments);
     match settings {
         Some(settings) if !arguments.offline => check_kafka(&mut report, &settings),
         _ => {}
@@ -110,6 +113,21 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) {
     }
 }
 
+/// The challenger's bundle, and whether the serving model's rows are enough for it.
+fn check_challenger(report: &mut Report, arguments: &Arguments) {
+    let Some(directory) = &arguments.worker.challenger else { return };
+    let bundle = match Bundle::load_for(directory, arguments.worker.kernel) {
+        Ok(bundle) => bundle,
+        Err(error) => return report.bad("challenger", error),
+    };
+    // What is wrong with the serving model's bundle has its own line.
+    let Ok(serving) = Manifest::read(&arguments.worker.model.join("manifest.toml")) else { return };
+    match Columns::between(&serving.features, &bundle.manifest.features) {
+        Ok(_) => report.good("challenger", format!("{} in {}", bundle.manifest.id(), directory.display())),
+        Err(reason) => report.bad("challenger", reason),
+    }
+}
+
 fn engine(engine: &ModelEngine) -> String {
     match engine {
         ModelEngine::OnnxRuntime { reason } => format!("ONNX Runtime ({reason})"),
@@ -128,7 +146,10 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
         Err(error) => return report.bad("broker", error),
     };
     let mut found = Vec::new();
-    for topic in [&settings.topics.input, &settings.topics.output, &settings.topics.dead_letter] {
+    let topics = &settings.topics;
+    let topics = [&topics.input, &topics.output, &topics.dead_letter].into_iter().chain(&topics.challenger);
+    let wanted = topics.clone().count();
+    for topic in topics {
         match inquiry.partitions(topic, PATIENCE) {
             Ok(Some(partitions)) => found.push((topic, partitions)),
             Ok(None) => {
@@ -145,12 +166,12 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
     for (topic, partitions) in &found {
         report.good("topic", format!("{topic} has {partitions} partitions"));
     }
-    if let [(input, expected), (output, partitions), ..] = found[..]
-        && expected != partitions
-        && found.len() == 3
-    {
-        let error =
-            StartupError::PartitionCount { input: input.clone(), output: output.clone(), expected, found: partitions };
-        report.bad("topics", error);
+    let Some(&(input, expected)) = found.first().filter(|_| found.len() == wanted) else { return };
+    // Dead letters may have as many partitions as they like.
+    for &(output, partitions) in found[1..].iter().filter(|(topic, _)| **topic != settings.topics.dead_letter) {
+        if partitions != expected {
+            let (input, output) = (input.clone(), output.clone());
+            report.bad("topics", StartupError::PartitionCount { input, output, expected, found: partitions });
+        }
     }
 }

@@ -8,15 +8,18 @@ use anyhow::Context;
 use fraud_settings::{KafkaArguments, parse_duration};
 
 use super::Failure;
-use crate::http::{self, Edge};
+use crate::http::{self, Admin, Edge};
 use crate::kafka::startup::{StartupError, Topics};
 use crate::model::choice::KernelChoice;
+use crate::model::exchange::ChallengerSettings;
+use crate::model::source::Candidate;
 use crate::pipeline::commit::Guarantee;
+use crate::pipeline::shadow::Share;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
-use crate::worker::{StartError, Worker, WorkerSettings};
+use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 /// Beyond the drain: how long leaving the group may take before the process ends regardless.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
@@ -35,6 +38,11 @@ pub struct Arguments {
     /// Address of /metrics, /livez and /readyz; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<SocketAddr>,
+
+    /// File whose first line is the token that POST /admin/… asks for (Authorization: Bearer …); the environment
+    /// variable FRAUD_SCORER_ADMIN_TOKEN does the same. Without either, only this host may, on a loopback address
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 }
 
 /// What a worker is, apart from where its broker lives.
@@ -59,6 +67,24 @@ pub struct WorkerArguments {
     /// Directory of the model bundle
     #[arg(long, value_name = "DIR", default_value = "models/fraud")]
     pub model: PathBuf,
+
+    /// Directory of a second model that scores the same transactions in the shadow of the first: compared in the metrics,
+    /// never in a verdict
+    #[arg(long, value_name = "DIR")]
+    pub challenger: Option<PathBuf>,
+
+    /// Share of the records that the challenger scores, 0 to 1; always the same ones
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = parse_share)]
+    pub challenger_share: Share,
+
+    /// Topic of the comparisons with the challenger, row by row; needs as many partitions as the input topic
+    /// [default: none is written]
+    #[arg(long, value_name = "TOPIC")]
+    pub challenger_topic: Option<String>,
+
+    /// Feature that is the amount at stake where champion and challenger decide differently
+    #[arg(long, value_name = "FEATURE", default_value = "Amount")]
+    pub amount_feature: String,
 
     /// What computes the model
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
@@ -102,6 +128,10 @@ pub struct WorkerArguments {
     pub instance_id: Option<String>,
 }
 
+fn parse_share(text: &str) -> Result<Share, String> {
+    text.parse::<f64>().map_err(|error| error.to_string()).and_then(Share::new)
+}
+
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&interval) {
@@ -115,9 +145,13 @@ impl WorkerArguments {
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
         kafka.check().map_err(Failure::configuration)?;
-        let topics = [&self.input_topic, &self.output_topic, &self.dead_letter_topic];
-        if topics[0] == topics[1] || topics[0] == topics[2] || topics[1] == topics[2] {
-            let message = "--input-topic, --output-topic and --dead-letter-topic must be three different topics";
+        let topics: Vec<&String> = [&self.input_topic, &self.output_topic, &self.dead_letter_topic]
+            .into_iter()
+            .chain(&self.challenger_topic)
+            .collect();
+        if (1..topics.len()).any(|index| topics[..index].contains(&topics[index])) {
+            let message =
+                "--input-topic, --output-topic, --dead-letter-topic and --challenger-topic must be different topics";
             return Err(Failure::configuration(anyhow::anyhow!("{message}, not {topics:?}")));
         }
         Ok(WorkerSettings {
@@ -127,10 +161,12 @@ impl WorkerArguments {
                 input: self.input_topic.clone(),
                 output: self.output_topic.clone(),
                 dead_letter: self.dead_letter_topic.clone(),
+                challenger: self.challenger_topic.clone(),
                 create: self.create_topics,
                 partitions: self.partitions,
             },
-            model: self.model.clone(),
+            challengers: ChallengerSettings { share: self.challenger_share },
+            amount_feature: self.amount_feature.clone(),
             kernel: self.kernel,
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
@@ -156,13 +192,19 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {}", arguments.http.unwrap_or(http::DEFAULT_ADDRESS)))
         .map_err(Failure::configuration)?;
     tracing::info!(address = %listener.local_addr()?, "HTTP edge listens");
-    runtime.spawn(http::serve(listener, Edge { metrics, readiness: readiness.clone() }));
+    let admin = Admin::new(listener.local_addr()?, admin_token(arguments.admin_token_file.as_deref())?);
+    let edge = Edge::new(metrics, readiness.clone(), admin);
+    runtime.spawn(http::serve(listener, edge.clone()));
     {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
     }
 
-    let worker = match Worker::start(&settings, &readiness, &shutdown) {
+    let candidate = Candidate::of_directory(&arguments.worker.model);
+    let challenger = arguments.worker.challenger.as_ref().map(Candidate::of_directory);
+    let exchange = open_exchange(&settings, candidate, challenger, &readiness).map_err(Failure::configuration)?;
+    edge.exchange(exchange.clone());
+    let worker = match Worker::start(&settings, &exchange, &readiness, &shutdown) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {
             tracing::info!("stopped before a broker was reached; nothing was read");
@@ -174,6 +216,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     while !shutdown.wait(Duration::from_millis(500)) {}
     end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
     let outcome = worker.join();
+    // A model that is just being verified is not waited for.
+    runtime.shutdown_background();
     if !outcome.failures.is_empty() {
         return Err(Failure::at_run_time(anyhow::anyhow!(outcome.failures.join("; "))));
     }
@@ -183,6 +227,27 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     tracing::info!("drained and left the consumer group");
     Ok(())
+}
+
+/// The token of `POST /admin/…`, if there is one. Never a flag: command lines can be read by others.
+fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
+    let (token, whence) = match file {
+        None => (std::env::var("FRAUD_SCORER_ADMIN_TOKEN").unwrap_or_default(), "FRAUD_SCORER_ADMIN_TOKEN".to_owned()),
+        Some(path) => {
+            let whence = format!("--admin-token-file {}", path.display());
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {whence}"));
+            let token = text.map_err(Failure::configuration)?.lines().next().unwrap_or_default().trim().to_owned();
+            if token.is_empty() {
+                return Err(Failure::configuration(anyhow::anyhow!("{whence}: its first line is empty")));
+            }
+            (token, whence)
+        }
+    };
+    if !token.is_empty() && token.len() < http::SHORTEST_TOKEN {
+        let message = format!("{whence}: a token has at least {} characters", http::SHORTEST_TOKEN);
+        return Err(Failure::configuration(anyhow::anyhow!(message)));
+    }
+    Ok(Some(token).filter(|token| !token.is_empty()))
 }
 
 /// Ends the process if leaving hangs (a broker that answers nothing) or when a second signal will not have it wait.

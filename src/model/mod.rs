@@ -4,6 +4,8 @@
 //!  directory ─► manifest ─► hash, signature ─► engine chosen ─► golden records ─► Bundle ─► Scorer per thread ─► scores
 //!                               ▲                    ▲
 //!         runtime: ONNX Runtime, once per process   trees: the kernel, where it agrees with ONNX Runtime
+//!
+//!  source: who asks to serve ─► exchange: gates, and a prepared model on each scoring thread's shelf
 //! ```
 //!
 //! A bundle is the contract between training and serving (docs/bring-your-own-model.md). Preprocessing lies inside its
@@ -11,11 +13,13 @@
 
 pub mod bundle;
 pub mod choice;
+pub mod exchange;
 pub mod manifest;
 pub mod runtime;
 pub mod scorer;
 pub mod session;
 mod signature;
+pub mod source;
 pub mod trees;
 
 use std::path::PathBuf;
