@@ -85,6 +85,14 @@ bench-peers: bench-inputs ## Other ways to do the same job (benches/peers), agai
 bench-soak: bench-inputs ## Memory at full load for SOAK=10m; fails where it grows
 	$(measure) soak --duration $(SOAK) $(ARGS)
 
+.PHONY: bench-swap
+bench-swap: bench-inputs ## One model for another 1,000 times under load: verdicts, versions, memory; fails where one is wrong
+	$(measure) swap $(ARGS)
+
+.PHONY: bench-shadow
+bench-shadow: bench-inputs ## What a challenger in the shadow costs per CPU-second
+	$(measure) shadow $(ARGS)
+
 .PHONY: bench-profile
 bench-profile: bench-inputs ## Where the worker's time goes, as a flame graph (needs perf)
 	$(measure) profile $(ARGS)

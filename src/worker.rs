@@ -1,7 +1,7 @@
 //! The worker: N scoring threads in one process, from settings to drained.
 //!
 //! ```text
-//!  settings ─► bundle verified ─► broker and topics checked ─► N × ScoringThread ─► Outcome
+//!  settings ─► model verified, on the exchange ─► broker and topics checked ─► N × ScoringThread ─► Outcome
 //! ```
 //!
 //! Start-up order is the order of the functions below. What can be known to be wrong before the first record is an
@@ -15,14 +15,13 @@ use rdkafka::error::KafkaError;
 
 use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
-use crate::model::ModelError;
 use crate::model::choice::KernelChoice;
+use crate::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings, Refusal};
 use crate::model::source::Candidate;
 use crate::pipeline::commit::{CommitSettings, Guarantee, Interruption};
 use crate::pipeline::produce::Destination;
 use crate::pipeline::thread::{Ended, ScoringThread, ThreadSettings};
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Readiness;
 
 /// Everything a worker needs, validated; no environment, file or flag is looked at after this.
@@ -34,6 +33,10 @@ pub struct WorkerSettings {
     pub group: String,
     /// Topics.
     pub topics: Topics,
+    /// How challengers run.
+    pub challengers: ChallengerSettings,
+    /// The feature that is the amount at stake, for comparisons with a challenger.
+    pub amount_feature: String,
     /// What computes the model.
     pub kernel: KernelChoice,
     /// What subscribers may rely on.
@@ -56,8 +59,8 @@ pub struct WorkerSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The bundle.
-    #[error("model bundle refused: {0}")]
-    Model(#[from] ModelError),
+    #[error("model bundle {0}")]
+    Model(#[from] Refusal),
     /// The broker or the topics.
     #[error(transparent)]
     Kafka(#[from] StartupError),
@@ -93,30 +96,50 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
+/// Verifies the first models of a worker with these settings: the one that serves, and the challenger if there is one.
+pub fn open_exchange(
+    settings: &WorkerSettings,
+    candidate: Candidate,
+    challenger: Option<Candidate>,
+    readiness: &Readiness,
+) -> Result<Exchange, StartError> {
+    readiness.hold("start", "loading the model bundle");
+    let exchange = Exchange::open(
+        ExchangeSettings {
+            kernel: settings.kernel,
+            threads: settings.threads,
+            max_message_bytes: settings.max_message_bytes,
+            max_batch: settings.max_batch,
+            input_topic: settings.topics.input.clone(),
+            challenger: settings.challengers,
+        },
+        candidate,
+    )?;
+    let model = exchange.serving();
+    tracing::info!(
+        model = model.id(),
+        features = model.manifest.features.len(),
+        golden_records = model.golden_records,
+        engine = model.engine,
+        detail = model.engine_detail,
+        review = model.manifest.thresholds.review(),
+        decline = model.manifest.thresholds.decline(),
+        "model bundle verified"
+    );
+    // Refused or not, verdicts do without it: the exchange has logged why.
+    let _ = exchange.challenge(challenger);
+    Ok(exchange)
+}
+
 impl Worker {
-    /// Checks everything, then starts the scoring threads. Waits for a broker that is down until told to stop.
+    /// Checks everything, then starts the scoring threads, which take their model from the `exchange`. Waits for a broker
+    /// that is down until told to stop.
     pub fn start(
         settings: &WorkerSettings,
-        candidate: &Candidate,
+        exchange: &Exchange,
         readiness: &Readiness,
         shutdown: &Shutdown,
     ) -> Result<Worker, StartError> {
-        readiness.hold("start", "loading the model bundle");
-        let bundle = candidate.load(settings.kernel)?;
-        let manifest = &bundle.manifest;
-        tracing::info!(
-            model = manifest.id(),
-            features = manifest.features.len(),
-            golden_records = bundle.golden_records,
-            engine = bundle.engine.name(),
-            detail = bundle.engine.detail(),
-            review = manifest.thresholds.review(),
-            decline = manifest.thresholds.decline(),
-            "model bundle verified"
-        );
-        Instruments::default().model(&manifest.name, &manifest.version, &manifest.sha256);
-        Instruments::default().engine(bundle.engine.name(), &bundle.engine.detail());
-
         readiness.hold("start", "waiting for a Kafka broker");
         let partitions = Inquiry::new(&settings.kafka)?.prepare(&settings.topics, shutdown)?;
         if settings.threads > partitions.input as usize {
@@ -131,15 +154,16 @@ impl Worker {
             output: settings.topics.output.clone(),
             dead_letter: settings.topics.dead_letter.clone(),
             dead_letter_partitions: partitions.dead_letter,
+            challenger: settings.topics.challenger.clone(),
         };
         let mut threads = Vec::with_capacity(settings.threads);
         for number in 0..settings.threads {
             let thread = thread_settings(settings, destination.clone(), number);
-            let (bundle, readiness, shutdown) = (bundle.clone(), readiness.clone(), shutdown.clone());
+            let (seat, readiness, shutdown) = (exchange.seat(number), readiness.clone(), shutdown.clone());
             let builder = std::thread::Builder::new().name(thread.name.clone());
             let handle = builder.spawn(move || {
                 let alarm = Alarm { shutdown: shutdown.clone(), armed: true };
-                let outcome = ScoringThread::start(thread, &bundle, readiness, shutdown).and_then(ScoringThread::run);
+                let outcome = ScoringThread::start(thread, seat, readiness, shutdown).and_then(ScoringThread::run);
                 alarm.disarm_if(outcome.is_ok());
                 outcome
             });
@@ -212,6 +236,6 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         destination,
         consumer: client::consumer_config(&settings.kafka, &settings.group),
         max_batch: settings.max_batch,
-        max_message_bytes: settings.max_message_bytes,
+        amount_feature: settings.amount_feature.clone(),
     }
 }

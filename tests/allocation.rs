@@ -8,10 +8,16 @@ use std::cell::Cell;
 use std::path::Path;
 
 use fraud_scorer::model::bundle::Bundle;
+use fraud_scorer::model::choice::KernelChoice;
+use fraud_scorer::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings};
+use fraud_scorer::model::source::Candidate;
+use fraud_scorer::pipeline::compare::Comparer;
 use fraud_scorer::pipeline::decide::Thresholds;
 use fraud_scorer::pipeline::decode::{Decoder, EventTime, Rows};
 use fraud_scorer::pipeline::encode::{Encoder, RowSource};
 use fraud_scorer::pipeline::engine::{Engine, Outcome, ScoredRow};
+use fraud_scorer::pipeline::shadow::Share;
+use fraud_scorer::telemetry::metrics::Tally;
 
 /// Records of a run, and of a batch.
 const RECORDS: usize = 10_000;
@@ -206,5 +212,67 @@ fn scoring_allocates_per_batch_and_not_per_record() {
         assert!(of_large <= 20 * batches, "{of_large} allocations in {batches} batches of {BATCH}");
         // As many per batch, be it large or small: none is a record's.
         assert_eq!(of_small, 10 * of_large);
+    }
+}
+
+/// The challenger as well: on all rows as they are, on a share of them, and with columns of its own.
+#[test]
+fn a_challenger_allocates_per_batch_and_not_per_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mapped = folder.path();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fraud");
+    std::fs::copy(directory.join("model.onnx"), mapped.join("model.onnx")).unwrap();
+    let manifest = std::fs::read_to_string(directory.join("manifest.toml")).unwrap();
+    let manifest = manifest.replace("version = \"1\"", "version = \"2\"");
+    let manifest = manifest.replace("{ name = \"V10\" }", "{ name = \"other\", default = 0.5 }");
+    std::fs::write(mapped.join("manifest.toml"), manifest).unwrap();
+
+    let records = &records(&bundle())[0];
+    for (challenger, share) in [(directory.as_path(), 1.0), (directory.as_path(), 0.3), (mapped, 1.0), (mapped, 0.3)] {
+        let settings = ExchangeSettings {
+            kernel: KernelChoice::Auto,
+            threads: 1,
+            max_message_bytes: 1 << 20,
+            max_batch: BATCH,
+            input_topic: "transactions".into(),
+            challenger: ChallengerSettings { share: Share::new(share).unwrap() },
+        };
+        let exchange = Exchange::open(settings, Candidate::of_directory(directory.clone())).unwrap();
+        exchange.challenge(Some(Candidate::of_directory(challenger.to_owned()))).unwrap();
+        let seat = exchange.seat(0);
+        let (mut model, mut challenger) = (seat.first().unwrap(), seat.first_challenger().unwrap());
+        let shadow = challenger.shadow.as_deref_mut().unwrap();
+        shadow.fit(&model.model).unwrap();
+        let mut comparer = Comparer::new("transactions", None, "Amount".into());
+        comparer.between(&model.model, shadow.model());
+        let (mut buffer, mut tally, mut compared) = (Vec::new(), Tally::default(), 0);
+        let mut run = |size: usize| {
+            for (number, batch) in records.chunks(size).enumerate() {
+                model.engine.run(batch.iter().map(|record| Some(record.as_bytes())));
+                let places = (0..batch.len()).map(|index| (0, (number * size + index) as i64));
+                assert_eq!(shadow.run(&model.engine, places), 0);
+                for row in shadow.compared() {
+                    let comparison = comparer.compare(&model.engine, shadow, row);
+                    assert!(comparison.amount.is_some());
+                    tally.comparison(&comparison);
+                    let row = model.engine.row(row.row);
+                    let source = RowSource { partition: 3, offset: 917, row: 0 };
+                    buffer.clear();
+                    let payload = batch[row.meta.record as usize].as_bytes();
+                    comparer.encode(&mut buffer, payload, &row, 1_700_000_000_000, source, &comparison);
+                    compared += 1;
+                }
+            }
+        };
+        run(BATCH);
+        run(BATCH / 10);
+        let batches = RECORDS / BATCH;
+        let of_large = allocations(|| run(BATCH));
+        let of_small = allocations(|| run(BATCH / 10));
+        println!("share {share}: {of_large} allocations in {batches} batches, {of_small} in {}", 10 * batches);
+        assert!(of_large <= 40 * batches, "{of_large} allocations in {batches} batches of {BATCH}");
+        assert_eq!(of_small, 10 * of_large, "as many per batch, be it large or small");
+        let part = f64::from(compared) / (4 * RECORDS) as f64;
+        assert!((part - share).abs() < 0.03, "{part} of the rows");
     }
 }

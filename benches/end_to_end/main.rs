@@ -12,7 +12,7 @@
 //! | `broker`, `topics`, `workload` | the broker, its topics, models and records |
 //! | `contender`, `reference` | what is measured: the contract, and the yardsticks that keep it |
 //! | `reaper`, `processes`, `measure` | how: process groups, /proc, one run over the loaded topic |
-//! | `throughput`, `latency`, `scaling`, `peers`, `soak`, `profile` | one file per command |
+//! | `throughput`, `latency`, `scaling`, `peers`, `soak`, `swap`, `shadow`, `profile` | one file per command |
 //! | `report`, `chart`, `flame`, `machine` | what comes out |
 //!
 //! Machines are noisy: a claim is a ratio of two contenders of the same round, never a figure of its own. The method,
@@ -35,7 +35,9 @@ mod reaper;
 mod reference;
 mod report;
 mod scaling;
+mod shadow;
 mod soak;
+mod swap;
 mod throughput;
 mod topics;
 mod workload;
@@ -67,6 +69,8 @@ fn main() -> ExitCode {
         Command::Scaling(options) => scaling::run(&loaded(options)),
         Command::Peers(options) => return code(peers::run(&loaded(options))),
         Command::Soak(options) => return code(soak::run(&Bench::start(options, 0))),
+        Command::Swap(options) => return code(swap::run(&Bench::start(options, 0))),
+        Command::Shadow(options) => shadow::run(&loaded(options)),
         Command::Profile(options) => profile::run(&loaded(options)),
         Command::Smoke(options) => return code(smoke(options)),
     }
@@ -94,6 +98,7 @@ fn smoke(options: Options) -> bool {
         duration: std::time::Duration::from_secs(8),
         // So short a run says nothing about growth.
         growth: 1000.0,
+        swaps: 12,
         results,
         ..options
     };
@@ -101,5 +106,7 @@ fn smoke(options: Options) -> bool {
     throughput::run(&bench);
     latency::run(&bench);
     scaling::run(&bench);
-    soak::run(&bench)
+    shadow::run(&bench);
+    let swapped = swap::run(&bench);
+    soak::run(&bench) && swapped
 }

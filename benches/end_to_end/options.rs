@@ -32,6 +32,10 @@ pub enum Command {
     Peers(Options),
     /// Memory at full load
     Soak(Options),
+    /// One model for another under load, again and again: verdicts, their versions, and memory
+    Swap(Options),
+    /// What a challenger in the shadow costs
+    Shadow(Options),
     /// A flame graph of the worker at full load (needs perf)
     Profile(Options),
     /// A little of everything, to see that it runs; writes no results
@@ -87,7 +91,15 @@ pub struct Options {
     #[arg(long, default_value = "10m", value_parser = fraud_settings::parse_duration)]
     pub duration: Duration,
 
-    /// Soak: largest growth of resident memory from the first quarter to the last, percent
+    /// Swap: how often
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(4..))]
+    pub swaps: u32,
+
+    /// Swap: records per second
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub swap_rate: u64,
+
+    /// Soak and swap: largest growth of resident memory from the first quarter to the last, percent
     #[arg(long, default_value_t = 5.0)]
     pub growth: f64,
 

@@ -10,9 +10,11 @@ use super::model::ModelArguments;
 use super::run::WorkerArguments;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::model::choice::ModelEngine;
+use crate::model::manifest::Manifest;
 use crate::model::runtime;
 use crate::model::source::{Candidate, ModelSource};
 use crate::model::trees::verify::Agreement;
+use crate::pipeline::shadow::Columns;
 use crate::worker::WorkerSettings;
 
 /// How long one question to the broker may take.
@@ -74,7 +76,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Ok(path) => report.good("ONNX Runtime", path.map_or_else(|reason| reason, |path| path.display().to_string())),
         Err(error) => report.bad("ONNX Runtime", error),
     }
-    check_bundle(&mut report, &arguments);
+    let serving = check_bundle(&mut report, &arguments);
+    check_challenger(&mut report, &arguments, serving.as_ref());
     match settings {
         Some(settings) if !arguments.offline => check_kafka(&mut report, &settings),
         _ => {}
@@ -107,11 +110,15 @@ fn check_registry(report: &mut Report, arguments: &ModelArguments) -> Option<Can
     }
 }
 
-fn check_bundle(report: &mut Report, arguments: &Arguments) {
-    let Some(candidate) = check_registry(report, &arguments.worker.source) else { return };
+/// The bundle that would serve; its manifest, if it is good.
+fn check_bundle(report: &mut Report, arguments: &Arguments) -> Option<Manifest> {
+    let candidate = check_registry(report, &arguments.worker.source)?;
     let bundle = match candidate.load(arguments.worker.kernel) {
         Ok(bundle) => bundle,
-        Err(error) => return report.bad("model bundle", error),
+        Err(error) => {
+            report.bad("model bundle", error);
+            return None;
+        }
     };
     let manifest = &bundle.manifest;
     let directory = bundle.directory.display();
@@ -133,6 +140,26 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) {
     for (key, value) in manifest.training.iter().filter(|(_, value)| !value.is_table() && !value.is_array()) {
         report.good("training", format!("{key} = {value}"));
     }
+    Some(bundle.manifest)
+}
+
+/// The challenger's bundle, and whether the serving model's rows are enough for it.
+fn check_challenger(report: &mut Report, arguments: &Arguments, serving: Option<&Manifest>) {
+    let Some(source) = &arguments.worker.challenger else { return };
+    let asked = ModelArguments { model: source.clone(), ..arguments.worker.source.clone() };
+    let Some(candidate) = check_registry(report, &asked) else { return };
+    let bundle = match candidate.load(arguments.worker.kernel) {
+        Ok(bundle) => bundle,
+        Err(error) => return report.bad("challenger", error),
+    };
+    // What is wrong with the serving model's bundle has its own line.
+    let Some(serving) = serving else { return };
+    match Columns::between(&serving.features, &bundle.manifest.features) {
+        Ok(_) => {
+            report.good("challenger", format!("{} in {}", bundle.manifest.id(), candidate.directory.display()));
+        }
+        Err(reason) => report.bad("challenger", reason),
+    }
 }
 
 fn engine(engine: &ModelEngine) -> String {
@@ -151,7 +178,10 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
         Err(error) => return report.bad("broker", error),
     };
     let mut found = Vec::new();
-    for topic in [&settings.topics.input, &settings.topics.output, &settings.topics.dead_letter] {
+    let topics = &settings.topics;
+    let topics = [&topics.input, &topics.output, &topics.dead_letter].into_iter().chain(&topics.challenger);
+    let wanted = topics.clone().count();
+    for topic in topics {
         match inquiry.partitions(topic, PATIENCE) {
             Ok(Some(partitions)) => found.push((topic, partitions)),
             Ok(None) => {
@@ -168,12 +198,12 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
     for (topic, partitions) in &found {
         report.good("topic", format!("{topic} has {partitions} partitions"));
     }
-    if let [(input, expected), (output, partitions), ..] = found[..]
-        && expected != partitions
-        && found.len() == 3
-    {
-        let error =
-            StartupError::PartitionCount { input: input.clone(), output: output.clone(), expected, found: partitions };
-        report.bad("topics", error);
+    let Some(&(input, expected)) = found.first().filter(|_| found.len() == wanted) else { return };
+    // Dead letters may have as many partitions as they like.
+    for &(output, partitions) in found[1..].iter().filter(|(topic, _)| **topic != settings.topics.dead_letter) {
+        if partitions != expected {
+            let (input, output) = (input.clone(), output.clone());
+            report.bad("topics", StartupError::PartitionCount { input, output, expected, found: partitions });
+        }
     }
 }

@@ -25,17 +25,19 @@ use rdkafka::ClientConfig;
 use self::audience::Audience;
 use self::display::Display;
 use super::Failure;
-use crate::http::{self, Edge};
+use crate::http::{self, Admin, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
 use crate::model::choice::KernelChoice;
+use crate::model::exchange::ChallengerSettings;
 use crate::model::source::Candidate;
 use crate::pipeline::commit::Guarantee;
+use crate::pipeline::shadow::Share;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
-use crate::worker::{StartError, Worker, WorkerSettings};
+use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 const TRANSACTIONS: &str = "transactions";
 const VERDICTS: &str = "verdicts";
@@ -92,7 +94,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(http::listen(None)).context("cannot listen on loopback")?;
     let address = listener.local_addr()?;
-    runtime.spawn(http::serve(listener, Edge { metrics, readiness: readiness.clone() }));
+    let edge = Edge::new(metrics, readiness.clone(), Admin::new(address, None));
+    runtime.spawn(http::serve(listener, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     {
         let _guard = runtime.enter();
@@ -106,12 +109,13 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 
     let settings = worker_settings(&arguments, client_config(&kafka));
-    let worker = Worker::start(&settings, &Candidate::of_directory(&arguments.model), &readiness, &shutdown).map_err(
-        |error| match error {
-            error @ StartError::Thread(_) => Failure::at_run_time(error),
-            error => Failure::configuration(error),
-        },
-    )?;
+    let candidate = Candidate::of_directory(&arguments.model);
+    let exchange = open_exchange(&settings, candidate, None, &readiness).map_err(Failure::configuration)?;
+    edge.exchange(exchange.clone());
+    let worker = Worker::start(&settings, &exchange, &readiness, &shutdown).map_err(|error| match error {
+        error @ StartError::Thread(_) => Failure::at_run_time(error),
+        error => Failure::configuration(error),
+    })?;
     let mut audience =
         Audience::subscribe(&settings.kafka, VERDICTS, DEAD_LETTERS).context("cannot subscribe to the verdicts")?;
     println!("fraud-scorer demo: embedded broker {}, metrics http://{address}/metrics", broker.address());
@@ -176,9 +180,12 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
             input: TRANSACTIONS.into(),
             output: VERDICTS.into(),
             dead_letter: DEAD_LETTERS.into(),
+            challenger: None,
             create: false,
             partitions: PARTITIONS,
         },
+        challengers: ChallengerSettings { share: Share::ALL },
+        amount_feature: "Amount".into(),
         kernel: KernelChoice::Auto,
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),

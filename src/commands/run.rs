@@ -1,6 +1,7 @@
 //! `fraud-scorer run`: the worker process. Raw arguments become [`WorkerSettings`] here.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +10,19 @@ use fraud_settings::{KafkaArguments, parse_duration};
 
 use super::Failure;
 use super::model::ModelArguments;
-use crate::http::{self, Edge};
+use crate::http::{self, Admin, Edge};
 use crate::kafka::startup::{StartupError, Topics};
 use crate::model::choice::KernelChoice;
+use crate::model::exchange::{ChallengerSettings, ChallengerSlot};
 use crate::model::registry::follower::Follower;
-use crate::model::source::{Candidate, Offer, Registered};
+use crate::model::source::{Candidate, ModelSource};
 use crate::pipeline::commit::Guarantee;
+use crate::pipeline::shadow::Share;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
-use crate::worker::{StartError, Worker, WorkerSettings};
+use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 /// Beyond the drain: how long leaving the group may take before the process ends regardless.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
@@ -38,6 +41,11 @@ pub struct Arguments {
     /// Address of /metrics, /livez and /readyz; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<SocketAddr>,
+
+    /// File whose first line is the token that POST /admin/… asks for (Authorization: Bearer …); the environment
+    /// variable FRAUD_SCORER_ADMIN_TOKEN does the same. Without either, only this host may, on a loopback address
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 }
 
 /// What a worker is, apart from where its broker lives.
@@ -62,6 +70,24 @@ pub struct WorkerArguments {
     /// Where the model comes from.
     #[command(flatten)]
     pub source: ModelArguments,
+
+    /// A second model, named like --model, that scores the same transactions in the shadow of the first: compared in the
+    /// metrics, never in a verdict. An alias may name no version yet
+    #[arg(long, value_name = "SOURCE")]
+    pub challenger: Option<ModelSource>,
+
+    /// Share of the records that the challenger scores, 0 to 1; always the same ones
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = parse_share)]
+    pub challenger_share: Share,
+
+    /// Topic of the comparisons with the challenger, row by row; needs as many partitions as the input topic
+    /// [default: none is written]
+    #[arg(long, value_name = "TOPIC")]
+    pub challenger_topic: Option<String>,
+
+    /// Feature that is the amount at stake where champion and challenger decide differently
+    #[arg(long, value_name = "FEATURE", default_value = "Amount")]
+    pub amount_feature: String,
 
     /// What computes the model
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
@@ -105,6 +131,10 @@ pub struct WorkerArguments {
     pub instance_id: Option<String>,
 }
 
+fn parse_share(text: &str) -> Result<Share, String> {
+    text.parse::<f64>().map_err(|error| error.to_string()).and_then(Share::new)
+}
+
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&interval) {
@@ -118,9 +148,13 @@ impl WorkerArguments {
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
         kafka.check().map_err(Failure::configuration)?;
-        let topics = [&self.input_topic, &self.output_topic, &self.dead_letter_topic];
-        if topics[0] == topics[1] || topics[0] == topics[2] || topics[1] == topics[2] {
-            let message = "--input-topic, --output-topic and --dead-letter-topic must be three different topics";
+        let topics: Vec<&String> = [&self.input_topic, &self.output_topic, &self.dead_letter_topic]
+            .into_iter()
+            .chain(&self.challenger_topic)
+            .collect();
+        if (1..topics.len()).any(|index| topics[..index].contains(&topics[index])) {
+            let message =
+                "--input-topic, --output-topic, --dead-letter-topic and --challenger-topic must be different topics";
             return Err(Failure::configuration(anyhow::anyhow!("{message}, not {topics:?}")));
         }
         Ok(WorkerSettings {
@@ -130,9 +164,12 @@ impl WorkerArguments {
                 input: self.input_topic.clone(),
                 output: self.output_topic.clone(),
                 dead_letter: self.dead_letter_topic.clone(),
+                challenger: self.challenger_topic.clone(),
                 create: self.create_topics,
                 partitions: self.partitions,
             },
+            challengers: ChallengerSettings { share: self.challenger_share },
+            amount_feature: self.amount_feature.clone(),
             kernel: self.kernel,
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
@@ -158,7 +195,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {}", arguments.http.unwrap_or(http::DEFAULT_ADDRESS)))
         .map_err(Failure::configuration)?;
     tracing::info!(address = %listener.local_addr()?, "HTTP edge listens");
-    runtime.spawn(http::serve(listener, Edge { metrics, readiness: readiness.clone() }));
+    let admin = Admin::new(listener.local_addr()?, admin_token(arguments.admin_token_file.as_deref())?);
+    let edge = Edge::new(metrics, readiness.clone(), admin);
+    runtime.spawn(http::serve(listener, edge.clone()));
     {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
@@ -168,7 +207,14 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         tracing::info!("stopped before the model registry was reached; nothing was read");
         return Ok(());
     };
-    let worker = match Worker::start(&settings, &opened.candidate, &readiness, &shutdown) {
+    let challenger = match &arguments.worker.challenger {
+        Some(ModelSource::Directory(directory)) => Some(Candidate::of_directory(directory)),
+        _ => None,
+    };
+    let exchange =
+        open_exchange(&settings, opened.candidate, challenger, &readiness).map_err(Failure::configuration)?;
+    edge.exchange(exchange.clone());
+    let worker = match Worker::start(&settings, &exchange, &readiness, &shutdown) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {
             tracing::info!("stopped before a broker was reached; nothing was read");
@@ -177,14 +223,28 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Err(error) if error.is_configuration() => return Err(Failure::configuration(error)),
         Err(error) => return Err(Failure::at_run_time(error)),
     };
+    let registry = opened.registered.as_ref().map(|from| from.registry.clone());
+    if let Some(ModelSource::Registry(model)) = &arguments.worker.challenger {
+        let registry = match registry {
+            Some(registry) => registry,
+            None => Arc::new(arguments.worker.source.registry().map_err(Failure::configuration)?),
+        };
+        let slot = Arc::new(ChallengerSlot(exchange.clone()));
+        let follower = Follower::new(registry, model.clone(), None, slot, readiness.clone());
+        // The first look is now, not after the first pause.
+        follower.wake().notify_one();
+        runtime.spawn(follower.run(shutdown.clone()));
+    }
     if let Some(from) = opened.registered.filter(|from| from.moves()) {
-        let offer = Arc::new(AtRestart { serving: opened.candidate.registered });
+        let offer = Arc::new(exchange);
         let follower = Follower::new(from.registry, from.model, Some(from.fetched), offer, readiness.clone());
         runtime.spawn(follower.run(shutdown.clone()));
     }
     while !shutdown.wait(Duration::from_millis(500)) {}
     end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
     let outcome = worker.join();
+    // A model that is just being verified is not waited for.
+    runtime.shutdown_background();
     if !outcome.failures.is_empty() {
         return Err(Failure::at_run_time(anyhow::anyhow!(outcome.failures.join("; "))));
     }
@@ -196,19 +256,25 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A worker that keeps the model it began with: a version that the alias moves to serves from the next start.
-struct AtRestart {
-    serving: Option<Registered>,
-}
-
-impl Offer for AtRestart {
-    fn offer(&self, candidate: Candidate) -> Result<(), String> {
-        Err(format!("{} cannot be exchanged while this worker runs; restart it", candidate.origin))
+/// The token of `POST /admin/…`, if there is one. Never a flag: command lines can be read by others.
+fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
+    let (token, whence) = match file {
+        None => (std::env::var("FRAUD_SCORER_ADMIN_TOKEN").unwrap_or_default(), "FRAUD_SCORER_ADMIN_TOKEN".to_owned()),
+        Some(path) => {
+            let whence = format!("--admin-token-file {}", path.display());
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {whence}"));
+            let token = text.map_err(Failure::configuration)?.lines().next().unwrap_or_default().trim().to_owned();
+            if token.is_empty() {
+                return Err(Failure::configuration(anyhow::anyhow!("{whence}: its first line is empty")));
+            }
+            (token, whence)
+        }
+    };
+    if !token.is_empty() && token.len() < http::SHORTEST_TOKEN {
+        let message = format!("{whence}: a token has at least {} characters", http::SHORTEST_TOKEN);
+        return Err(Failure::configuration(anyhow::anyhow!(message)));
     }
-
-    fn serving(&self) -> Option<Registered> {
-        self.serving.clone()
-    }
+    Ok(Some(token).filter(|token| !token.is_empty()))
 }
 
 /// Ends the process if leaving hangs (a broker that answers nothing) or when a second signal will not have it wait.

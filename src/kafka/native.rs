@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  messages of one partition ─ produce ─► librdkafka's queue ─► broker
-//!                                │ on_send: the standing headers are lent to each message
+//!                                │ on_send: the standing headers (of the current slot) are lent to each message
 //!                                │ on_acknowledgement: they are taken back, the outcome is counted
 //!                                └─► Reports (atomics; called on librdkafka's threads)
 //! ```
@@ -18,14 +18,22 @@
 //!   lent ours passes `on_acknowledgement` first (librdkafka calls it for each delivery, failure, time-out and purge, in
 //!   `rd_kafka_dr_msgq`), where the list is detached. Messages that were never acknowledged when the client is
 //!   closed would still hold it: `Drop` purges them, counts, and rather leaks the client than closes it with one left.
-//! - librdkafka only reads a list that belongs to a message, so broker threads may share it.
+//! - There are two slots for standing lists (`native/standing.rs`), so that one can be exchanged while messages still hold
+//!   the other: [`NativeProducer::exchange_headers`] frees a list only when its slot is not the current one and none of its
+//!   lendings is open. Lending happens in calls of [`NativeProducer::produce`] and its kin only; who exchanges must be who
+//!   produces (a scoring thread), so no lending runs beside an exchange, and the count of a slot that is not current only
+//!   falls. It falls after the list was detached (release, and acquire where it is read), so who reads 0 is the last with
+//!   a pointer to it. A header list of a message's own is never taken for a standing one: both are alive, so their
+//!   addresses differ; and a message that was given a list at an address that a freed standing list once had was queued
+//!   after that slot was rewritten.
+//! - librdkafka only reads a list that belongs to a message, so broker threads may share it; into a request it copies the
+//!   list's bytes.
 //! - Pointers in a [`ProduceBuffer`] are written and read within one call; values and keys are copied by librdkafka.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
@@ -36,6 +44,7 @@ use super::failure::Failure;
 
 mod callbacks;
 mod headers;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +52,7 @@ pub use self::callbacks::Reports;
 use self::callbacks::{Interceptors, NAME, on_error, on_log, on_new};
 use self::headers::HeaderList;
 pub use self::headers::{Headers, headers_size};
+use self::standing::Standing;
 
 /// A topic's handle.
 struct Topic {
@@ -87,12 +97,7 @@ impl<R: Reports> NativeProducer<R> {
         standing: &Headers<'_>,
         reports: R,
     ) -> Result<Self, KafkaError> {
-        let interceptors = Arc::new(Interceptors {
-            reports,
-            standing: HeaderList::new(standing),
-            standing_size: headers_size(standing),
-            lent: AtomicI64::new(0),
-        });
+        let interceptors = Arc::new(Interceptors { reports, standing: Standing::new(standing) });
         let native = config.create_native_config()?;
         let opaque = Arc::as_ptr(&interceptors).cast_mut().cast::<c_void>();
         let mut text = [0 as c_char; 512];
@@ -127,6 +132,17 @@ impl<R: Reports> NativeProducer<R> {
     /// What it reports to.
     pub fn reports(&self) -> &R {
         &self.interceptors.reports
+    }
+
+    /// Whether [`NativeProducer::exchange_headers`] would succeed. `true` stays true until it is called.
+    pub fn can_exchange_headers(&self) -> bool {
+        self.interceptors.standing.is_free()
+    }
+
+    /// Lets messages from now on carry `standing` headers; those that are queued keep theirs. Says whether it did: not
+    /// while messages still hold the headers before the current ones. To be called by the thread that produces.
+    pub fn exchange_headers(&self, standing: &Headers<'_>) -> bool {
+        self.interceptors.standing.exchange(standing)
     }
 
     fn topic(&self, name: &str) -> Result<*mut sys::rd_kafka_topic_t, Failure> {
@@ -295,7 +311,7 @@ impl<R: Reports> Drop for NativeProducer<R> {
             let client = self.client.as_ptr();
             sys::rd_kafka_purge(client, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
             sys::rd_kafka_flush(client, milliseconds(PURGE_PATIENCE));
-            let lent = self.interceptors.lent.load(Ordering::Acquire);
+            let lent = self.interceptors.standing.lent();
             if lent != 0 {
                 tracing::warn!(messages = lent, "a producer could not be emptied; its memory is given up");
                 std::mem::forget(self.interceptors.clone());

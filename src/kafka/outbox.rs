@@ -31,7 +31,7 @@ pub const TICKETS: usize = 1024;
 struct Ledger {
     undelivered: Vec<AtomicI64>,
     /// Size in bytes of the largest message refused as too large, by kind; 0 where none was.
-    largest_refused: [AtomicUsize; 2],
+    largest_refused: [AtomicUsize; Kind::ALL.len()],
     failed: AtomicBool,
     failure: Mutex<Option<Failure>>,
     health: Arc<BrokerHealth>,
@@ -41,7 +41,7 @@ impl Reports for Ledger {
     fn settled(&self, tag: usize, outcome: Result<(), RDKafkaErrorCode>, size: impl FnOnce() -> usize) {
         if let Err(code) = outcome {
             if code == RDKafkaErrorCode::MessageSizeTooLarge {
-                self.largest_refused[tag & 1].fetch_max(size(), Ordering::Relaxed);
+                self.largest_refused[tag % Kind::TAGS].fetch_max(size(), Ordering::Relaxed);
             }
             if let Ok(mut failure) = self.failure.lock() {
                 failure.get_or_insert_with(|| Failure::lasting(code, "a message was not delivered"));
@@ -49,7 +49,7 @@ impl Reports for Ledger {
             // Before the count: who sees nothing undelivered must see that something failed.
             self.failed.store(true, Ordering::Release);
         }
-        self.undelivered[(tag >> 1) % TICKETS].fetch_sub(1, Ordering::Release);
+        self.undelivered[(tag / Kind::TAGS) % TICKETS].fetch_sub(1, Ordering::Release);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -57,18 +57,23 @@ impl Reports for Ledger {
     }
 }
 
-/// What a message is; verdicts and dead letters have different ways out of being too large.
+/// What a message is; each has its own way out of being too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A verdict.
     Verdict,
     /// A dead letter.
     DeadLetter,
+    /// A verdict beside that of the challenger.
+    Comparison,
 }
 
 impl Kind {
-    /// Both; the index of each is `kind as usize`.
-    pub const ALL: [Kind; 2] = [Kind::Verdict, Kind::DeadLetter];
+    /// All of them; the index of each is `kind as usize`.
+    pub const ALL: [Kind; 3] = [Kind::Verdict, Kind::DeadLetter, Kind::Comparison];
+
+    /// Tags of one ticket: room for every kind.
+    const TAGS: usize = 4;
 }
 
 /// A message on its way out, with headers of its own.
@@ -110,7 +115,7 @@ impl Outbox {
     ) -> KafkaResult<Outbox> {
         let ledger = Ledger {
             undelivered: (0..TICKETS).map(|_| AtomicI64::new(0)).collect(),
-            largest_refused: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            largest_refused: Kind::ALL.map(|_| AtomicUsize::new(0)),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             health,
@@ -152,10 +157,10 @@ impl Outbox {
         self.producer.abort_transaction(patience)
     }
 
-    /// Queues verdicts (key and value each) of one partition, with the standing headers; tells how far it got.
-    pub fn send_verdicts<'a>(
+    /// Queues messages (key and value each) of one partition, with the standing headers; tells how far it got.
+    pub fn send_together<'a>(
         &self,
-        topic: &str,
+        (kind, topic): (Kind, &str),
         partition: i32,
         ticket: usize,
         messages: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [u8])>,
@@ -165,7 +170,7 @@ impl Outbox {
         let undelivered = &self.ledger().undelivered[ticket % TICKETS];
         // Before the messages can be delivered; what was not queued is taken back.
         undelivered.fetch_add(count as i64, Ordering::Relaxed);
-        let produced = self.producer.produce(topic, partition, tag(ticket, Kind::Verdict), messages, buffer);
+        let produced = self.producer.produce(topic, partition, tag(ticket, kind), messages, buffer);
         let queued = match produced {
             Ok(Produced::All) => count,
             Ok(Produced::Full(queued)) => queued,
@@ -186,6 +191,17 @@ impl Outbox {
             undelivered.fetch_sub(1, Ordering::Relaxed);
         }
         produced
+    }
+
+    /// Whether [`Outbox::exchange_headers`] would succeed. `true` stays true until it is called.
+    pub fn can_exchange_headers(&self) -> bool {
+        self.producer.can_exchange_headers()
+    }
+
+    /// Lets verdicts from now on carry these standing headers; says whether it did (not while messages still hold the
+    /// headers before the current ones). To be called by the thread that sends.
+    pub fn exchange_headers(&self, standing: &Headers<'_>) -> bool {
+        self.producer.exchange_headers(standing)
     }
 
     /// Serves log lines and errors, waiting up to `wait` for the first.
@@ -221,5 +237,6 @@ impl Outbox {
 }
 
 fn tag(ticket: usize, kind: Kind) -> usize {
-    ticket << 1 | kind as usize
+    // Wraps with the ticket, which is reused long before.
+    ticket.wrapping_mul(Kind::TAGS) + kind as usize
 }

@@ -28,6 +28,8 @@ pub struct Topics {
     pub output: String,
     /// Where dead letters go.
     pub dead_letter: String,
+    /// Where comparisons with the challenger go, if anywhere.
+    pub challenger: Option<String>,
     /// Create what is missing.
     pub create: bool,
     /// Partitions of a created input topic; a created output takes the input's count.
@@ -65,7 +67,7 @@ pub enum StartupError {
     },
     /// Input and output differ in partitions.
     #[error(
-        "topic {output} has {found} partitions, {input} has {expected}: verdicts keep their transaction's partition, \
+        "topic {output} has {found} partitions, {input} has {expected}: what is written keeps its transaction's partition, \
          so give both the same count (kafka-topics.sh --alter --topic {output} --partitions {expected})"
     )]
     PartitionCount {
@@ -207,14 +209,12 @@ impl Inquiry {
             self.create(topic, partitions, shutdown)
         };
         let input = require(&topics.input, topics.partitions)?;
-        let output = require(&topics.output, input)?;
-        if output != input {
-            return Err(StartupError::PartitionCount {
-                input: topics.input.clone(),
-                output: topics.output.clone(),
-                expected: input,
-                found: output,
-            });
+        for output in [Some(&topics.output), topics.challenger.as_ref()].into_iter().flatten() {
+            let found = require(output, input)?;
+            if found != input {
+                let (input_topic, output) = (topics.input.clone(), output.clone());
+                return Err(StartupError::PartitionCount { input: input_topic, output, expected: input, found });
+            }
         }
         let dead_letter = require(&topics.dead_letter, input)?;
         self.compare_size_limits(topics);

@@ -4,6 +4,8 @@
 //!  directory ─► manifest ─► hash, signature ─► engine chosen ─► golden records ─► Bundle ─► Scorer per thread ─► scores
 //!                               ▲                    ▲
 //!         runtime: ONNX Runtime, once per process   trees, linear: our own, where they agree with ONNX Runtime
+//!
+//!  source: who asks to serve ─► exchange: gates, and a prepared model on each scoring thread's shelf
 //! ```
 //!
 //! The directory is one the user names, or one that `registry` fetched from an MLflow server ([`source`]).
@@ -13,6 +15,7 @@
 
 pub mod bundle;
 pub mod choice;
+pub mod exchange;
 pub mod linear;
 pub mod manifest;
 pub mod registry;

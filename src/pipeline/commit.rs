@@ -97,8 +97,8 @@ pub struct CommitSettings {
 /// What is written, and where.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Topics of verdicts and dead letters.
-    pub topics: [String; 2],
+    /// Topics of verdicts, dead letters and, where they are written, comparisons.
+    pub topics: Vec<String>,
     /// Headers of every verdict.
     pub verdict_headers: Headers<'static>,
 }
@@ -208,6 +208,22 @@ impl Committer {
         self.size_limits.refused[kind as usize]
     }
 
+    /// Whether verdicts can be given other headers: not while messages still hold the headers before the current ones.
+    /// `true` stays true until they are, for this thread alone sends.
+    pub fn can_exchange_verdict_headers(&self) -> bool {
+        self.outboxes.iter().all(|outbox| outbox.can_exchange_headers())
+    }
+
+    /// Lets verdicts from now on carry these headers, whichever producer takes them; producers that are opened later as
+    /// well. Only where [`Committer::can_exchange_verdict_headers`] said so.
+    pub fn exchange_verdict_headers(&mut self, headers: Headers<'static>) {
+        for outbox in &self.outboxes {
+            let exchanged = outbox.exchange_headers(&headers);
+            debug_assert!(exchanged, "it could be before this thread sent anything else");
+        }
+        self.output.verdict_headers = headers;
+    }
+
     /// Begins a batch; its messages carry the ticket.
     pub fn begin_batch(&mut self) -> Result<usize, Interruption> {
         if self.settings.guarantee == Guarantee::ExactlyOnce && !self.in_transaction {
@@ -221,11 +237,11 @@ impl Committer {
         Ok(self.ticket)
     }
 
-    /// Queues verdicts (key and value each) of one partition in order, waiting while the queue is full: this is where
+    /// Queues verdicts or comparisons (key and value each) of one partition in order, waiting while the queue is full: this is where
     /// the worker stops consuming when verdicts cannot be delivered.
-    pub fn send_verdicts<'a>(
+    pub fn send_together<'a>(
         &mut self,
-        topic: &str,
+        (kind, topic): (Kind, &str),
         partition: i32,
         ticket: usize,
         messages: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [u8])> + Clone,
@@ -234,12 +250,12 @@ impl Committer {
         let largest = || messages.clone().map(|(key, value)| key.map_or(0, <[u8]>::len) + value.len()).max();
         self.until_queued(
             topic,
-            Kind::Verdict,
+            kind,
             || largest().unwrap_or(0),
             |committer| {
                 let rest = messages.clone().skip(sent);
                 let outbox = &committer.outboxes[committer.current];
-                match outbox.send_verdicts(topic, partition, ticket, rest, &mut committer.buffer)? {
+                match outbox.send_together((kind, topic), partition, ticket, rest, &mut committer.buffer)? {
                     Produced::All => Ok(true),
                     Produced::Full(queued) => {
                         sent += queued;
@@ -596,7 +612,7 @@ fn open_outboxes(
         if let Some(id) = settings.producer.get("transactional.id") {
             config.set("transactional.id", format!("{id}-{number}"));
         }
-        let topics = output.topics.each_ref().map(String::as_str);
+        let topics: Vec<&str> = output.topics.iter().map(String::as_str).collect();
         let outbox = Outbox::open(&config, &topics, &output.verdict_headers, health.clone());
         outbox.map(Arc::new).map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
     };

@@ -21,6 +21,33 @@ pub struct RowSource {
     pub row: u32,
 }
 
+/// Appends the inside of the JSON string that is a row's id; its place where it has none, or one over `longest` bytes.
+#[inline]
+pub(super) fn transaction_id(
+    buffer: &mut Vec<u8>,
+    payload: &[u8],
+    id: &TransactionId,
+    topic: &str,
+    source: RowSource,
+    longest: u32,
+) {
+    match id {
+        // Already valid inside a JSON string, escapes and all.
+        TransactionId::Payload(range) if range.end - range.start <= longest => {
+            buffer.extend_from_slice(&payload[range.start as usize..range.end as usize]);
+        }
+        _ => {
+            let mut integers = itoa::Buffer::new();
+            // Topic names need no escapes (letters, digits, '.', '_', '-').
+            buffer.extend_from_slice(topic.as_bytes());
+            for part in [i64::from(source.partition), source.offset, i64::from(source.row)] {
+                buffer.push(b'-');
+                buffer.extend_from_slice(integers.format(part).as_bytes());
+            }
+        }
+    }
+}
+
 /// Writes verdicts and dead-letter headers of one model and one input topic.
 pub struct Encoder {
     topic: String,
@@ -60,20 +87,7 @@ impl Encoder {
     ) {
         let mut integers = itoa::Buffer::new();
         buffer.extend_from_slice(b"{\"transaction_id\":\"");
-        match &row.meta.transaction_id {
-            // Already valid inside a JSON string, escapes and all.
-            TransactionId::Payload(range) => {
-                buffer.extend_from_slice(&payload[range.start as usize..range.end as usize]);
-            }
-            TransactionId::Absent => {
-                // Topic names need no escapes (letters, digits, '.', '_', '-').
-                buffer.extend_from_slice(self.topic.as_bytes());
-                for part in [i64::from(source.partition), source.offset, i64::from(source.row)] {
-                    buffer.push(b'-');
-                    buffer.extend_from_slice(integers.format(part).as_bytes());
-                }
-            }
-        }
+        transaction_id(buffer, payload, &row.meta.transaction_id, &self.topic, source, u32::MAX);
         buffer.extend_from_slice(b"\",\"score\":");
         buffer.extend_from_slice(ryu::Buffer::new().format_finite(row.score).as_bytes());
         buffer.extend_from_slice(match row.decision {

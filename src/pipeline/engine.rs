@@ -76,9 +76,35 @@ impl Engine {
         Times { decode: decoded - began, inference: decoded.elapsed() }
     }
 
+    /// Forgets the last batch and keeps the memory.
+    pub fn rest(&mut self) {
+        self.rows.clear();
+        self.scores.clear();
+        self.outcomes.clear();
+    }
+
     /// One outcome per payload, in order.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
+    }
+
+    /// The features of all rows, row by row.
+    pub fn features(&self) -> &[f32] {
+        &self.rows.features
+    }
+
+    /// The features of one row.
+    #[inline]
+    pub fn features_of(&self, row: usize) -> &[f32] {
+        let width = self.decoder.width();
+        &self.rows.features[row * width..(row + 1) * width]
+    }
+
+    /// One row of a scored outcome.
+    #[inline]
+    pub fn row(&self, row: usize) -> ScoredRow<'_> {
+        let score = self.scores[row];
+        ScoredRow { meta: &self.rows.meta[row], score, decision: self.thresholds.decide(score) }
     }
 
     /// Rows of the batch.

@@ -15,6 +15,8 @@
 //! | [`decide`] | a score | a `Decision` (pure) |
 //! | [`encode`] | a scored row | a verdict's bytes |
 //! | [`produce`] | records and outcomes | messages in input order |
+//! | [`shadow`] | the batch's rows | a challenger's scores, which no verdict sees |
+//! | [`compare`] | both models' scores | metrics, and messages where asked for |
 //! | [`commit`] | queued messages and offsets | the guarantee |
 //! | [`thread`] | membership, batches, shutdown | the loop that drives the others |
 //!
@@ -24,10 +26,12 @@
 
 pub mod admit;
 pub mod commit;
+pub mod compare;
 pub mod decide;
 pub mod decode;
 pub mod encode;
 pub mod engine;
 pub mod json;
 pub mod produce;
+pub mod shadow;
 pub mod thread;

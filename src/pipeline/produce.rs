@@ -20,10 +20,11 @@ use fraud_wire::verdict::TRACEPARENT_HEADER;
 
 use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
-use super::encode::{Encoder, RowSource};
-use super::engine::{Engine, Outcome, ScoredRow};
+use super::encode::RowSource;
+use super::engine::{Outcome, ScoredRow};
 use crate::kafka::batch::Record;
-use crate::kafka::outbox::{Kind, Outgoing};
+use crate::kafka::outbox::{Headers, Kind, Outgoing};
+use crate::model::exchange::ThreadModel;
 use crate::telemetry::metrics::Tally;
 
 const TRACEPARENT: &CStr = c"traceparent";
@@ -41,18 +42,26 @@ pub struct Destination {
     pub dead_letter: String,
     /// Partitions of the dead-letter topic.
     pub dead_letter_partitions: i32,
+    /// Topic of the comparisons with the challenger, if they are written; its partitions are the input's.
+    pub challenger: Option<String>,
 }
 
 /// Writes the messages of one thread.
 pub struct Writer {
-    encoder: Encoder,
     destination: Destination,
-    /// Verdicts that wait to be sent, one after the other, all of one partition.
-    values: Vec<u8>,
+    /// Verdicts that wait to be sent.
+    verdicts: Gathered,
+}
+
+/// Messages of one partition that wait to be sent, one after the other.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Their values.
+    pub(super) values: Vec<u8>,
     waiting: Vec<Waiting>,
 }
 
-/// A verdict in `values`.
+/// A message in `values`.
 #[derive(Clone, Copy)]
 struct Waiting {
     /// Index of its record in the batch: whose key it has.
@@ -61,36 +70,74 @@ struct Waiting {
     end: u32,
 }
 
-impl Writer {
-    /// A writer to `destination`.
-    pub fn new(encoder: Encoder, destination: Destination) -> Writer {
-        Writer { encoder, destination, values: Vec::new(), waiting: Vec::new() }
+impl Gathered {
+    /// Forgets what a batch that was interrupted may have left.
+    pub(super) fn clear(&mut self) {
+        self.values.clear();
+        self.waiting.clear();
     }
 
-    /// Queues the messages of a batch that `engine` has just run on `records`.
+    /// Enough to be sent.
+    pub(super) fn is_full(&self) -> bool {
+        self.values.len() >= GATHERED_BYTES
+    }
+
+    /// What was appended to the values is the message of this record of the batch.
+    pub(super) fn end_message(&mut self, record: usize) {
+        self.waiting.push(Waiting { record: record as u32, end: self.values.len() as u32 });
+    }
+
+    /// Sends what waits.
+    pub(super) fn send(
+        &mut self,
+        kind: Kind,
+        topic: &str,
+        records: &[Record<'_>],
+        committer: &mut Committer,
+        ticket: usize,
+    ) -> Result<(), Interruption> {
+        let Some(first) = self.waiting.first() else { return Ok(()) };
+        let partition = records[first.record as usize].partition();
+        let (values, waiting) = (&self.values, &self.waiting);
+        let messages = (0..waiting.len()).map(|index| {
+            let begin = if index == 0 { 0 } else { waiting[index - 1].end as usize };
+            let Waiting { record, end } = waiting[index];
+            (records[record as usize].key(), &values[begin..end as usize])
+        });
+        committer.send_together((kind, topic), partition, ticket, messages)?;
+        self.clear();
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// A writer to `destination`.
+    pub fn new(destination: Destination) -> Writer {
+        Writer { destination, verdicts: Gathered::default() }
+    }
+
+    /// Queues the messages of a batch that `model`'s engine has just run on `records`.
     pub fn write(
         &mut self,
         records: &[Record<'_>],
-        engine: &Engine,
+        model: &ThreadModel,
         committer: &mut Committer,
         ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
-        // A batch that was interrupted may have left some.
-        self.values.clear();
-        self.waiting.clear();
+        self.verdicts.clear();
         let mut partition = None;
-        for (index, (record, outcome)) in records.iter().zip(engine.outcomes()).enumerate() {
-            if partition != Some(record.partition()) || self.values.len() >= GATHERED_BYTES {
+        for (index, (record, outcome)) in records.iter().zip(model.engine.outcomes()).enumerate() {
+            if partition != Some(record.partition()) || self.verdicts.is_full() {
                 self.send_waiting(records, committer, ticket)?;
                 partition = Some(record.partition());
             }
             match outcome {
                 Outcome::Scored(rows) => {
-                    self.verdicts(records, index, engine, rows.clone(), committer, ticket, tally)?
+                    self.verdicts(records, index, model, rows.clone(), committer, ticket, tally)?
                 }
                 Outcome::Rejected(rejection) => {
-                    self.dead_letter(record, rejection, committer, ticket)?;
+                    self.dead_letter(record, rejection, model, committer, ticket)?;
                     tally.dead_letter(rejection.class);
                 }
             }
@@ -105,18 +152,7 @@ impl Writer {
         committer: &mut Committer,
         ticket: usize,
     ) -> Result<(), Interruption> {
-        let Some(first) = self.waiting.first() else { return Ok(()) };
-        let partition = records[first.record as usize].partition();
-        let (values, waiting) = (&self.values, &self.waiting);
-        let messages = (0..waiting.len()).map(|index| {
-            let begin = if index == 0 { 0 } else { waiting[index - 1].end as usize };
-            let Waiting { record, end } = waiting[index];
-            (records[record as usize].key(), &values[begin..end as usize])
-        });
-        committer.send_verdicts(&self.destination.output, partition, ticket, messages)?;
-        self.values.clear();
-        self.waiting.clear();
-        Ok(())
+        self.verdicts.send(Kind::Verdict, &self.destination.output, records, committer, ticket)
     }
 
     #[allow(clippy::too_many_arguments)] // one batch's context; a struct for it would only be unpacked here
@@ -124,7 +160,7 @@ impl Writer {
         &mut self,
         records: &[Record<'_>],
         index: usize,
-        engine: &Engine,
+        model: &ThreadModel,
         rows: Range<usize>,
         committer: &mut Committer,
         ticket: usize,
@@ -133,50 +169,50 @@ impl Writer {
         let record = &records[index];
         let limit = committer.size_limit(Kind::Verdict);
         if limit != usize::MAX
-            && let Some(rejection) = self.first_too_large(record, engine, rows.clone(), limit)
+            && let Some(rejection) = self.first_too_large(record, model, rows.clone(), limit)
         {
             // One row's verdict that its topic does not take rejects the message: whole or not at all.
-            self.dead_letter(record, &rejection, committer, ticket)?;
+            self.dead_letter(record, &rejection, model, committer, ticket)?;
             tally.dead_letter(rejection.class);
             return Ok(());
         }
         let timestamp = record.timestamp();
         let traceparent = record.header(TRACEPARENT);
-        for row in engine.rows(rows) {
-            let begin = self.values.len();
-            self.verdict(record, timestamp, &row);
+        for row in model.engine.rows(rows) {
+            let begin = self.verdicts.values.len();
+            self.verdict(record, timestamp, &row, model);
             tally.verdict(row.decision, row.score, timestamp);
             let Some(traceparent) = traceparent else {
-                self.waiting.push(Waiting { record: index as u32, end: self.values.len() as u32 });
+                self.verdicts.end_message(index);
                 continue;
             };
-            let value = self.values.split_off(begin);
+            let value = self.verdicts.values.split_off(begin);
             self.send_waiting(records, committer, ticket)?;
-            let message = self.traced(record, &value, traceparent);
+            let message = self.traced(record, &value, model.encoder.traced_headers(traceparent));
             committer.send(&message, ticket)?;
         }
         Ok(())
     }
 
-    /// Appends one verdict to `values`.
+    /// Appends one verdict to those that wait.
     #[inline]
-    fn verdict(&mut self, record: &Record<'_>, timestamp: Option<i64>, row: &ScoredRow<'_>) {
+    fn verdict(&mut self, record: &Record<'_>, timestamp: Option<i64>, row: &ScoredRow<'_>, model: &ThreadModel) {
         let event_time = match row.meta.event_time {
             EventTime::Milliseconds(time) => time,
             EventTime::Absent => timestamp.unwrap_or(0),
         };
         let source = RowSource { partition: record.partition(), offset: record.offset(), row: row.meta.row };
-        self.encoder.verdict(&mut self.values, record.payload().unwrap_or_default(), row, event_time, source);
+        model.encoder.verdict(&mut self.verdicts.values, record.payload().unwrap_or_default(), row, event_time, source);
     }
 
-    fn traced<'a>(&'a self, record: &Record<'a>, value: &'a [u8], traceparent: &'a [u8]) -> Outgoing<'a> {
+    fn traced<'a>(&'a self, record: &Record<'a>, value: &'a [u8], headers: Headers<'a>) -> Outgoing<'a> {
         Outgoing {
             kind: Kind::Verdict,
             topic: &self.destination.output,
             partition: record.partition(),
             key: record.key(),
             value: Some(value),
-            headers: self.encoder.traced_headers(traceparent),
+            headers,
         }
     }
 
@@ -185,19 +221,20 @@ impl Writer {
     fn first_too_large(
         &mut self,
         record: &Record<'_>,
-        engine: &Engine,
+        model: &ThreadModel,
         rows: Range<usize>,
         limit: usize,
     ) -> Option<Rejection> {
         let topic = self.destination.output.clone();
         let traceparent = record.header(TRACEPARENT);
-        engine.rows(rows).find_map(|row| {
-            let begin = self.values.len();
-            self.verdict(record, record.timestamp(), &row);
-            let value = self.values.split_off(begin);
-            let mut message = self.traced(record, &value, traceparent.unwrap_or_default());
+        model.engine.rows(rows).find_map(|row| {
+            let begin = self.verdicts.values.len();
+            self.verdict(record, record.timestamp(), &row, model);
+            let value = self.verdicts.values.split_off(begin);
+            let mut message =
+                self.traced(record, &value, model.encoder.traced_headers(traceparent.unwrap_or_default()));
             if traceparent.is_none() {
-                message.headers = self.encoder.verdict_headers();
+                message.headers = model.encoder.verdict_headers();
             }
             let size = message.size();
             let message = || {
@@ -215,13 +252,14 @@ impl Writer {
         &self,
         record: &Record<'_>,
         rejection: &Rejection,
+        model: &ThreadModel,
         committer: &mut Committer,
         ticket: usize,
     ) -> Result<(), Interruption> {
         let (partition, offset) = (record.partition(), record.offset());
         tracing::debug!(partition, offset, class = %rejection.class, reason = rejection.message, "dead letter");
         let own = record.headers();
-        let headers = |own| self.encoder.dead_letter_headers(own, rejection, partition, offset, record.timestamp());
+        let headers = |own| model.encoder.dead_letter_headers(own, rejection, partition, offset, record.timestamp());
         let mut message = Outgoing {
             kind: Kind::DeadLetter,
             topic: &self.destination.dead_letter,

@@ -3,6 +3,7 @@
 //! ```text
 //!            ┌──────────────────────────────── turn ────────────────────────────────┐
 //!  join ──►  │ answer changes ─► take a batch ─► score ─► commit if due ─► verdicts   │ ──► drain ──► leave
+//!            │ (another model, if one is to score)          (challenger, if there is one) │
 //!            └───────▲────────────────────────────────────────────────────────┬───────┘
 //!                    └────────── abandon, rewind to the last commit ◄── Redo ─┘
 //! ```
@@ -19,13 +20,13 @@ use rdkafka::ClientConfig;
 
 use super::admit::{Admitted, Positions};
 use super::commit::{CommitSettings, Committer, Interruption, Output};
-use super::encode::Encoder;
-use super::engine::{Engine, Times};
+use super::compare::Comparer;
+use super::engine::{Outcome, Times};
 use super::produce::{Destination, Writer};
 use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::subscription::{Change, Subscription};
-use crate::model::bundle::Bundle;
+use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Instruments, Stage, Tally};
 use crate::telemetry::readiness::Readiness;
@@ -46,6 +47,9 @@ const EVENTS_INTERVAL: Duration = Duration::from_millis(2);
 /// How often lag is published.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often payloads are left for candidates to try themselves on.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a scoring thread needs to know.
 #[derive(Clone)]
 pub struct ThreadSettings {
@@ -61,8 +65,8 @@ pub struct ThreadSettings {
     pub commit: CommitSettings,
     /// Most records taken at once.
     pub max_batch: usize,
-    /// Largest value that is parsed, bytes.
-    pub max_message_bytes: usize,
+    /// The feature that is the amount at stake, for comparisons with a challenger.
+    pub amount_feature: String,
 }
 
 /// What a thread did, for the closing log line and the demo.
@@ -77,7 +81,10 @@ pub struct ScoringThread {
     settings: ThreadSettings,
     subscription: Subscription,
     committer: Committer,
-    engine: Engine,
+    seat: Seat,
+    model: ThreadModel,
+    challenger: ThreadChallenger,
+    comparer: Comparer,
     writer: Writer,
     buffer: BatchBuffer,
     unanswered: VecDeque<Change>,
@@ -93,40 +100,47 @@ pub struct ScoringThread {
     /// Work was thrown away, but the partitions are not yet back at the last commit.
     astray: bool,
     lag_published: Instant,
+    samples_left: Option<Instant>,
     events_served: Instant,
     /// Nothing was there at the last look.
     idle: bool,
 }
 
 impl ScoringThread {
-    /// Opens the producer, loads the model, joins the group.
+    /// Takes its model, opens the producer, joins the group.
     pub fn start(
         settings: ThreadSettings,
-        bundle: &Bundle,
+        seat: Seat,
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<ScoringThread, Interruption> {
         readiness.hold(&settings.name, "joining the consumer group");
         let health = Arc::new(BrokerHealth::default());
-        let engine =
-            Engine::new(bundle, settings.max_message_bytes).map_err(|error| Interruption::Fatal(error.to_string()))?;
-        let (model, topic) = (&bundle.manifest, &settings.input_topic);
-        let encoder = Encoder::new(&model.name, &model.version, topic);
+        let model = seat.first().ok_or_else(|| Interruption::Fatal("no model is prepared for this thread".into()))?;
+        let challenger =
+            seat.first_challenger().ok_or_else(|| Interruption::Fatal("this thread's place is taken".into()))?;
+        let destination = &settings.destination;
+        let written = [Some(&destination.output), Some(&destination.dead_letter), destination.challenger.as_ref()];
+        let comparer =
+            Comparer::new(&settings.input_topic, destination.challenger.clone(), settings.amount_feature.clone());
         let output = Output {
-            topics: [settings.destination.output.clone(), settings.destination.dead_letter.clone()],
-            verdict_headers: encoder.verdict_headers(),
+            topics: written.into_iter().flatten().cloned().collect(),
+            verdict_headers: model.encoder.verdict_headers(),
         };
-        let writer = Writer::new(encoder, settings.destination.clone());
+        let writer = Writer::new(settings.destination.clone());
         let committer =
             Committer::open(settings.commit.clone(), output, health.clone(), shutdown.clone(), readiness.clone())?;
         let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health)
             .map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
-        Ok(ScoringThread {
+        let mut thread = ScoringThread {
             buffer: BatchBuffer::new(settings.max_batch),
             settings,
             subscription,
             committer,
-            engine,
+            seat,
+            model,
+            challenger,
+            comparer,
             writer,
             unanswered: VecDeque::new(),
             positions: Positions::default(),
@@ -139,9 +153,12 @@ impl ScoringThread {
             redos: 0,
             astray: false,
             lag_published: Instant::now(),
+            samples_left: None,
             events_served: Instant::now(),
             idle: true,
-        })
+        };
+        thread.fit_challenger();
+        Ok(thread)
     }
 
     /// Scores until shutdown, then drains, commits and leaves the group.
@@ -196,13 +213,20 @@ impl ScoringThread {
         if self.astray {
             return Err(Interruption::Redo("not yet back at the last commit".into()));
         }
+        if self.seat.is_outdated(&self.model) {
+            self.exchange_model();
+        }
+        if self.seat.has_other_challenger(&self.challenger) && self.seat.exchange_challenger(&mut self.challenger) {
+            self.fit_challenger();
+        }
         let wait = self.committer.due_in().map_or(IDLE_WAIT, |due| due.min(IDLE_WAIT));
         {
             let batch = self.subscription.records(&mut self.buffer, wait);
             self.idle = batch.is_empty();
             let Admitted { records, runs } = self.positions.admit(&batch, self.subscription.partitions())?;
             let working = !records.is_empty() && !self.shutdown.is_aborted();
-            let times = if working { self.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
+            let times =
+                if working { self.model.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
             // After the scores and before the verdicts: while this batch was scored, the last one's verdicts were delivered.
             let behind = batch.len() >= self.settings.max_batch;
             let progress = self.committer.commit_if_due(&self.subscription, behind)?;
@@ -217,20 +241,52 @@ impl ScoringThread {
             if working {
                 let ticket = self.committer.begin_batch()?;
                 let began = Instant::now();
-                self.writer.write(&records, &self.engine, &mut self.committer, ticket, &mut self.tally)?;
+                self.writer.write(&records, &self.model, &mut self.committer, ticket, &mut self.tally)?;
                 self.instruments.stage(Stage::Decode, times.decode);
                 self.instruments.stage(Stage::Inference, times.inference);
                 self.instruments.stage(Stage::Produce, began.elapsed());
-                self.instruments.batch(self.engine.row_count());
+                self.instruments.batch(self.model.engine.row_count());
+                if let Some(shadow) = self.challenger.shadow.as_deref_mut().filter(|shadow| shadow.is_active()) {
+                    // Behind the verdicts: they do not wait for it, only for the next turn.
+                    let (began, engine) = (Instant::now(), &self.model.engine);
+                    let failed = shadow.run(engine, records.iter().map(|record| (record.partition(), record.offset())));
+                    self.instruments.challenger().failed(failed);
+                    self.comparer.write(&records, engine, shadow, &mut self.committer, ticket, &mut self.tally)?;
+                    self.instruments.stage(Stage::Challenger, began.elapsed());
+                }
                 self.next.clear();
                 self.next.extend(runs.iter().map(|run| (run.partition, run.next)));
                 self.committer.finish_batch(ticket, &self.next)?;
+                if self.samples_left.is_none_or(|left| left.elapsed() >= SAMPLE_INTERVAL) {
+                    self.samples_left = Some(Instant::now());
+                    leave_samples(&self.seat, &records, self.model.engine.outcomes());
+                }
             }
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
         }
         Ok(())
+    }
+
+    /// Takes up the model that is to score, between two batches: what was scored keeps its version. Where messages still
+    /// hold the version's header that would have to go, or the shelf is in use, the next turn tries again.
+    #[cold]
+    fn exchange_model(&mut self) {
+        if self.committer.can_exchange_verdict_headers() && self.seat.exchange(&mut self.model) {
+            self.committer.exchange_verdict_headers(self.model.encoder.verdict_headers());
+            tracing::debug!(thread = self.settings.name, model = self.model.model.id(), "model taken up");
+            self.fit_challenger();
+        }
+    }
+
+    /// After a change of champion or challenger: which of the rows' columns the challenger gets.
+    fn fit_challenger(&mut self) {
+        let Some(shadow) = self.challenger.shadow.as_deref_mut() else { return };
+        // Where it does not fit it rests; the exchange has said why.
+        if shadow.fit(&self.model.model).is_ok() {
+            self.comparer.between(&self.model.model, shadow.model());
+        }
     }
 
     /// Answers one change of membership. The group waits for us: whatever fails, the partitions are released.
@@ -328,6 +384,16 @@ impl ScoringThread {
             self.instruments.lag(&self.settings.input_topic, lag.partition, lag.records, seconds);
         }
     }
+}
+
+/// Leaves payloads that were scored for candidates to try themselves on.
+fn leave_samples<'a>(seat: &Seat, records: &[Record<'a>], outcomes: &[Outcome]) {
+    let scored = |(record, outcome): (&Record<'a>, &Outcome)| match outcome {
+        Outcome::Scored(_) => record.payload(),
+        Outcome::Rejected(_) => None,
+    };
+    // The latest ones: some partition's end.
+    seat.samples().leave(records.iter().zip(outcomes).rev().filter_map(scored));
 }
 
 /// Adds committed work to the metrics.

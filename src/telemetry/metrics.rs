@@ -12,7 +12,10 @@ use fraud_wire::verdict::Decision;
 use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
+use super::comparisons::{ComparisonTally, Comparisons, comparisons};
 use super::histogram::{Buckets, Histogram};
+use super::models::{Models, models};
+use crate::pipeline::compare::Comparison;
 
 /// Upper bounds of the score histogram: even, with the ends that thresholds live at.
 const SCORE_BOUNDS: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
@@ -47,6 +50,8 @@ impl Exposition {
     /// Prometheus text format.
     pub fn render(&self) -> String {
         let mut text = self.counters.render();
+        models().render(&mut text);
+        comparisons().render(&mut text);
         histograms().render(&mut text);
         text
     }
@@ -61,6 +66,7 @@ fn describe() {
         ("fraud_scorer_verdicts_total", "Verdicts committed, by decision"),
         ("fraud_scorer_dead_letters_total", "Messages committed to the dead-letter topic, by error class"),
         ("fraud_scorer_rebalances_total", "Times partitions were assigned, revoked or lost"),
+        ("fraud_scorer_model_swaps_total", "Models that asked to serve, by what became of it, and rollbacks"),
         ("fraud_scorer_redone_total", "Times the work since the last commit was thrown away and read again"),
     ] {
         describe_counter!(name, help);
@@ -68,11 +74,6 @@ fn describe() {
     for (name, help) in [
         ("fraud_scorer_consumer_lag", "Records of a partition that were not yet read"),
         ("fraud_scorer_consumer_lag_seconds", "Age of the last record read while there are more, else 0"),
-        (
-            "fraud_scorer_model_engine",
-            "1 for what computes the model: simd (our kernel) or onnxruntime, and how or why",
-        ),
-        ("fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256"),
         ("fraud_scorer_registry_reachable", "1 while the model registry answers, 0 while it does not"),
     ] {
         describe_gauge!(name, help);
@@ -84,7 +85,7 @@ struct Histograms {
     score: Histogram,
     batch_rows: Histogram,
     end_to_end: Histogram,
-    stages: [Histogram; 4],
+    stages: [Histogram; 5],
 }
 
 impl Histograms {
@@ -101,6 +102,7 @@ impl Histograms {
                 stage("stage=\"inference\""),
                 stage("stage=\"produce\""),
                 stage("stage=\"commit\""),
+                stage("stage=\"challenger\""),
             ],
         }
     }
@@ -131,6 +133,33 @@ pub enum Stage {
     Produce,
     /// Offsets and verdicts to the broker.
     Commit,
+    /// The challenger's scores, compared.
+    Challenger,
+}
+
+/// What became of a model that asked to serve, or of one that served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapResult {
+    /// It serves.
+    Swapped,
+    /// It failed at a gate.
+    Refused,
+    /// The one before it serves again.
+    RolledBack,
+}
+
+impl SwapResult {
+    /// All of them; the index of each is `result as usize`.
+    const ALL: [SwapResult; 3] = [SwapResult::Swapped, SwapResult::Refused, SwapResult::RolledBack];
+
+    /// As the label `result` names it.
+    fn as_str(self) -> &'static str {
+        match self {
+            SwapResult::Swapped => "swapped",
+            SwapResult::Refused => "refused",
+            SwapResult::RolledBack => "rolled-back",
+        }
+    }
 }
 
 /// Shared instruments, one handle each, looked up once.
@@ -141,17 +170,20 @@ pub struct Instruments {
     dead_letters: [Counter; ErrorClass::ALL.len()],
     rebalances: Counter,
     redone: Counter,
+    swaps: [Counter; 3],
     histograms: Arc<Histograms>,
+    models: Arc<Models>,
+    comparisons: Arc<Comparisons>,
 }
 
 impl Default for Instruments {
     fn default() -> Self {
-        Instruments::with(histograms().clone())
+        Instruments::with(histograms().clone(), models().clone(), comparisons().clone())
     }
 }
 
 impl Instruments {
-    fn with(histograms: Arc<Histograms>) -> Self {
+    fn with(histograms: Arc<Histograms>, models: Arc<Models>, comparisons: Arc<Comparisons>) -> Self {
         Instruments {
             transactions: counter!("fraud_scorer_transactions_total"),
             verdicts: Decision::ALL
@@ -160,29 +192,32 @@ impl Instruments {
                 .map(|class| counter!("fraud_scorer_dead_letters_total", "error_class" => class.as_str())),
             rebalances: counter!("fraud_scorer_rebalances_total"),
             redone: counter!("fraud_scorer_redone_total"),
+            swaps: SwapResult::ALL
+                .map(|result| counter!("fraud_scorer_model_swaps_total", "result" => result.as_str())),
             histograms,
+            models,
+            comparisons,
         }
     }
 
-    /// The model that scores from now on.
-    pub fn model(&self, name: &str, version: &str, sha256: &str) {
-        let labels = [("name", name.to_owned()), ("version", version.to_owned()), ("sha256", sha256.to_owned())];
-        gauge!("fraud_scorer_model_info", &labels).set(1.0);
+    /// The models that score from now on: at most one serves.
+    pub fn models(&self) -> &Models {
+        &self.models
     }
 
-    /// What computes that model, and how, or why not the kernel.
-    pub fn engine(&self, engine: &'static str, detail: &str) {
-        gauge!("fraud_scorer_model_engine", "engine" => engine, "detail" => detail.to_owned()).set(1.0);
+    /// What champion and challenger made of the same rows.
+    pub fn challenger(&self) -> &Comparisons {
+        &self.comparisons
+    }
+
+    /// A model asked to serve, or was taken back.
+    pub fn swap(&self, result: SwapResult) {
+        self.swaps[result as usize].increment(1);
     }
 
     /// Whether the model registry answered when it was last asked.
     pub fn registry_reachable(&self, reachable: bool) {
         gauge!("fraud_scorer_registry_reachable").set(f64::from(u8::from(reachable)));
-    }
-
-    /// A version of the registry could not even be offered: counted as the refused swap that it is.
-    pub fn swap_refused(&self) {
-        counter!("fraud_scorer_model_swaps_total", "result" => "refused").increment(1);
     }
 
     /// Time of a stage for one batch.
@@ -226,6 +261,7 @@ impl Instruments {
         }
         self.histograms.score.drain(&mut tally.scores);
         self.histograms.end_to_end.drain(&mut tally.latency);
+        self.comparisons.committed(&mut tally.comparisons);
         tally.clear();
     }
 }
@@ -238,6 +274,7 @@ pub struct Tally {
     scores: Buckets,
     latency: Buckets,
     timestamps: Vec<i64>,
+    comparisons: ComparisonTally,
 }
 
 impl Default for Tally {
@@ -248,6 +285,7 @@ impl Default for Tally {
             scores: Buckets::new(SCORE_BOUNDS),
             latency: Buckets::new(LATENCY_BOUNDS),
             timestamps: Vec::new(),
+            comparisons: ComparisonTally::default(),
         }
     }
 }
@@ -259,6 +297,12 @@ impl Tally {
         self.verdicts[decision as usize] += 1;
         self.scores.add(f64::from(score));
         self.timestamps.extend(timestamp);
+    }
+
+    /// A row was compared with the challenger's opinion.
+    #[inline]
+    pub fn comparison(&mut self, comparison: &Comparison) {
+        self.comparisons.add(comparison);
     }
 
     /// A dead letter was queued.
@@ -273,6 +317,7 @@ impl Tally {
         self.scores.clear();
         self.latency.clear();
         self.timestamps.clear();
+        self.comparisons.clear();
     }
 }
 
@@ -284,7 +329,7 @@ mod tests {
     fn committed_work_shows_and_thrown_away_work_does_not() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let text = metrics::with_local_recorder(&recorder, || {
-            let instruments = Instruments::with(Arc::new(Histograms::new()));
+            let instruments = Instruments::with(Arc::new(Histograms::new()), Arc::default(), Arc::default());
             let mut tally = Tally::default();
             tally.verdict(Decision::Decline, 0.97, Some(0));
             tally.clear();
@@ -294,7 +339,7 @@ mod tests {
             tally.dead_letter(ErrorClass::TooLarge);
             instruments.committed(&mut tally, 1_100);
             instruments.committed(&mut tally, 1_100);
-            instruments.engine("simd", "bit-sliced, AVX2");
+            instruments.swap(SwapResult::RolledBack);
             instruments.stage(Stage::Commit, Duration::from_millis(3));
             let mut text = recorder.handle().render();
             instruments.histograms.render(&mut text);
@@ -306,7 +351,8 @@ mod tests {
             "fraud_scorer_verdicts_total{decision=\"decline\"} 1",
             "fraud_scorer_verdicts_total{decision=\"review\"} 0",
             "fraud_scorer_dead_letters_total{error_class=\"too-large\"} 1",
-            "fraud_scorer_model_engine{engine=\"simd\",detail=\"bit-sliced, AVX2\"} 1",
+            "fraud_scorer_model_swaps_total{result=\"rolled-back\"} 1",
+            "fraud_scorer_model_swaps_total{result=\"swapped\"} 0",
             "fraud_scorer_score_bucket{le=\"0.001\"} 0",
             "fraud_scorer_score_bucket{le=\"0.01\"} 2",
             "fraud_scorer_score_bucket{le=\"1\"} 3",

@@ -7,12 +7,15 @@
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
 //! - `foreign_model`: anyone's ONNX classifier, bundled by hand as the guide says, scores as its own library does
+//! - `swap`: another model takes over between two batches: nothing lost, every verdict names what scored it, and back
+//! - `challenger`: a second model in the shadow: compared exactly once, and never in a verdict's way
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
 //!
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod challenger;
 mod exactly_once;
 mod foreign_model;
 mod kernel;
@@ -22,3 +25,4 @@ mod registry;
 mod shutdown;
 mod startup;
 mod support;
+mod swap;

@@ -292,7 +292,6 @@ fn a_worker_starts_from_an_alias_and_without_the_server_from_its_cache() {
 }
 
 #[test]
-#[ignore = "until the worker exchanges models while it runs"]
 fn a_running_worker_swaps_to_where_the_alias_moves_and_refuses_what_is_broken() {
     let server = Mlflow::start();
     let (topics, cache) = (Topics::create(shared(), 1), tempfile::tempdir().unwrap());

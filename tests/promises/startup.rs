@@ -112,7 +112,7 @@ fn a_broken_bundle_ends_at_once_with_the_reason() {
 #[test]
 fn settings_that_make_no_sense_are_refused_before_anything_starts() {
     for (arguments, code, names) in [
-        (vec!["run", "--output-topic", "transactions"], 64, "three different topics"),
+        (vec!["run", "--output-topic", "transactions"], 64, "must be different topics"),
         (vec!["run", "-X", "no.such.property=1"], 64, "no.such.property"),
         (vec!["run", "--guarantee", "at-most-once"], 2, "exactly-once"),
         (vec!["run", "--commit-interval", "1h"], 2, "1ms to 10s"),

@@ -3,13 +3,13 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use rdkafka::bindings as sys;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::headers::{HeaderList, list_size};
+use super::headers::list_size;
+use super::standing::Standing;
 use crate::kafka::client;
 
 /// What librdkafka tells of messages and of itself, on its own threads.
@@ -24,10 +24,7 @@ pub trait Reports: Send + Sync {
 /// What the interceptors see.
 pub(super) struct Interceptors<R> {
     pub(super) reports: R,
-    pub(super) standing: HeaderList,
-    pub(super) standing_size: usize,
-    /// Messages that hold the standing headers.
-    pub(super) lent: AtomicI64,
+    pub(super) standing: Standing,
 }
 
 /// The interceptors' name in librdkafka's log.
@@ -60,8 +57,7 @@ unsafe extern "C" fn on_send<R: Reports>(
         let interceptors = &*opaque.cast::<Interceptors<R>>();
         let mut own = null_mut();
         if sys::rd_kafka_message_headers(message, &mut own) != DONE {
-            sys::rd_kafka_message_set_headers(message, interceptors.standing.0.as_ptr());
-            interceptors.lent.fetch_add(1, Ordering::Relaxed);
+            sys::rd_kafka_message_set_headers(message, interceptors.standing.lend());
         }
     }
     DONE
@@ -78,10 +74,9 @@ unsafe extern "C" fn on_acknowledgement<R: Reports>(
         let interceptors = &*opaque.cast::<Interceptors<R>>();
         let (mut headers, mut headers_bytes) = (null_mut(), 0);
         if sys::rd_kafka_message_headers(message, &mut headers) == DONE {
-            if headers == interceptors.standing.0.as_ptr() {
+            if let Some(lending) = interceptors.standing.lending_of(headers) {
                 sys::rd_kafka_message_detach_headers(message, &mut headers);
-                interceptors.lent.fetch_sub(1, Ordering::Release);
-                headers_bytes = interceptors.standing_size;
+                headers_bytes = lending.give_back();
             } else if (*message).err != DONE {
                 headers_bytes = list_size(headers);
             }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use rdkafka::bindings as sys;
@@ -37,6 +38,20 @@ impl HeaderList {
             }
         }
         HeaderList(list)
+    }
+
+    /// The pointer, no longer owned: for [`HeaderList::from_raw`].
+    pub(super) fn into_raw(self) -> *mut sys::rd_kafka_headers_t {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Owns again what [`HeaderList::into_raw`] gave; `None` for null.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is null or from `into_raw`, once.
+    pub(super) unsafe fn from_raw(list: *mut sys::rd_kafka_headers_t) -> Option<HeaderList> {
+        NonNull::new(list).map(HeaderList)
     }
 }
 

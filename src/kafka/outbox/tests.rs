@@ -53,7 +53,7 @@ fn verdicts_arrive_in_order_with_their_headers_however_often_the_queue_is_full()
     let (mut sent, mut buffer) = (0, ProduceBuffer::default());
     while sent < values.len() {
         let rest = values[sent..].iter().map(|value| (Some(b"key".as_slice()), value.as_bytes()));
-        sent = match outbox.send_verdicts("out", 1, 5, rest, &mut buffer).expect("a good client") {
+        sent = match outbox.send_together((Kind::Verdict, "out"), 1, 5, rest, &mut buffer).expect("a good client") {
             Produced::All => values.len(),
             Produced::Full(queued) => sent + queued,
         };

@@ -18,7 +18,7 @@ use super::policy::{self, Answer, Memory, Step};
 use super::{Fetched, Registry, RegistryError, requested};
 use crate::model::source::{Offer, RegisteredModel};
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::Instruments;
+use crate::telemetry::metrics::{Instruments, SwapResult};
 use crate::telemetry::readiness::Readiness;
 
 /// How often an ongoing trouble is logged again.
@@ -139,7 +139,8 @@ impl Follower {
             self.refused = match self.registry.fetch(&self.model, version).await {
                 Ok(fetched) => self.offer(fetched).await.err(),
                 Err(error @ RegistryError::Artifact { .. }) => {
-                    self.instruments.swap_refused();
+                    // It could not even be offered: a refused swap all the same.
+                    self.instruments.swap(SwapResult::Refused);
                     Some(error.to_string())
                 }
                 Err(error) => {

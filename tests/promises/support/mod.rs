@@ -1,6 +1,7 @@
 //! Real parts for the tests: brokers, workers, producers, subscribers.
 
 pub mod broker;
+pub mod bundles;
 pub mod mlflow;
 pub mod process;
 pub mod topics;

@@ -51,12 +51,14 @@ pub struct Running {
     child: Child,
     log: Arc<Mutex<String>>,
     output: Option<std::thread::JoinHandle<Vec<u8>>>,
+    /// Reads standard error into the log, to its end.
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Running {
     fn new(mut child: Child) -> Running {
         let log = Arc::new(Mutex::new(String::new()));
-        if let Some(stderr) = child.stderr.take() {
+        let reader = child.stderr.take().map(|stderr| {
             let log = log.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -64,8 +66,8 @@ impl Running {
                     log.push_str(&line);
                     log.push('\n');
                 }
-            });
-        }
+            })
+        });
         let output = child.stdout.take().map(|mut stdout| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
@@ -73,7 +75,7 @@ impl Running {
                 bytes
             })
         });
-        Running { child, log, output }
+        Running { child, log, output, reader }
     }
 
     /// Starts `command`.
@@ -112,8 +114,10 @@ impl Running {
     pub fn finish(mut self, limit: Duration) -> Output {
         let status = wait_for("the process ends", limit, || self.child.try_wait().unwrap());
         let stdout = self.output.take().map(|output| output.join().unwrap()).unwrap_or_default();
-        // The reader of standard error is done a moment after the process.
-        std::thread::sleep(Duration::from_millis(50));
+        // It is done a moment after the process.
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         Output { status, stdout, stderr: self.log().into_bytes() }
     }
 
@@ -128,6 +132,25 @@ impl Running {
     /// GET: status and body.
     pub fn get(&mut self, path: &str) -> (u16, String) {
         get(&self.http_address(), path)
+    }
+
+    /// POST with further header lines: status and body.
+    pub fn post(&mut self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        request(&self.http_address(), "POST", path, headers)
+    }
+
+    /// A metric's series: labels and value.
+    pub fn series(&mut self, name: &str) -> Vec<String> {
+        let (_, text) = self.get("/metrics");
+        let series = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|line| line.starts_with('{'));
+        series.map(str::to_owned).collect()
+    }
+
+    /// GET of a JSON document.
+    pub fn get_json(&mut self, path: &str) -> serde_json::Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
     }
 
     /// Waits until /readyz says yes.
@@ -160,9 +183,20 @@ impl Drop for Running {
 
 /// A plain HTTP/1.1 GET.
 fn get(address: &str, path: &str) -> (u16, String) {
+    request(address, "GET", path, &[])
+}
+
+/// A plain HTTP/1.1 request without a body. The Host is the address, unless `headers` say otherwise.
+fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut lines = vec![("Host", address), ("Connection", "close"), ("Content-Length", "0")];
+    for header in headers {
+        lines.retain(|(name, _)| name != &header.0);
+        lines.push(*header);
+    }
+    let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "{method} {path} HTTP/1.1\r\n{lines}\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -1,0 +1,150 @@
+//! A verified model and what each scoring thread has of it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::gates::{Gate, Refusal};
+use super::shelves::Numbered;
+use crate::model::ModelError;
+use crate::model::bundle::Bundle;
+use crate::model::choice::KernelChoice;
+use crate::model::manifest::Manifest;
+use crate::model::source::Candidate;
+use crate::pipeline::encode::Encoder;
+use crate::pipeline::engine::Engine;
+use crate::telemetry::models::ModelLabels;
+
+/// A model that passed the gates of its bundle; shared by all who talk about it.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// Its number in this process, from 1.
+    pub number: u64,
+    /// What the bundle promises, with the version that verdicts name.
+    pub manifest: Manifest,
+    /// `simd` or `onnxruntime`.
+    pub engine: &'static str,
+    /// How the kernel computes, or why it does not.
+    pub engine_detail: String,
+    /// Golden records that matched.
+    pub golden_records: usize,
+    /// Where it came from.
+    pub candidate: Candidate,
+}
+
+impl LoadedModel {
+    /// Loads and verifies the candidate's bundle; a registered candidate has its version from the registry.
+    pub(super) fn load(candidate: Candidate, kernel: KernelChoice, number: u64) -> Result<(Self, Bundle), Refusal> {
+        let bundle = candidate
+            .load(kernel)
+            .map_err(|error| Refusal::new(gate_of(&error), error.to_string()).of(&candidate.origin))?;
+        let model = LoadedModel {
+            number,
+            manifest: bundle.manifest.clone(),
+            engine: bundle.engine.name(),
+            engine_detail: bundle.engine.detail(),
+            golden_records: bundle.golden_records,
+            candidate,
+        };
+        Ok((model, bundle))
+    }
+
+    /// `name@version`, as in headers and logs.
+    pub fn id(&self) -> String {
+        self.manifest.id()
+    }
+
+    /// As the metrics name it.
+    pub(super) fn labels(&self) -> ModelLabels {
+        ModelLabels {
+            name: self.manifest.name.clone(),
+            version: self.manifest.version.clone(),
+            sha256: self.manifest.sha256.clone(),
+            engine: self.engine,
+            engine_detail: self.engine_detail.clone(),
+        }
+    }
+}
+
+/// The gate that an error of the bundle belongs to.
+fn gate_of(error: &ModelError) -> Gate {
+    match error {
+        ModelError::Unreadable { .. } | ModelError::Manifest { .. } => Gate::Manifest,
+        ModelError::WrongHash { .. } => Gate::Hash,
+        ModelError::Runtime { .. } | ModelError::Graph { .. } => Gate::Signature,
+        ModelError::Kernel { .. } => Gate::Engine,
+        ModelError::Golden { .. } => Gate::Golden,
+    }
+}
+
+/// What one scoring thread needs of one model.
+pub struct ThreadModel {
+    /// Whose.
+    pub model: Arc<LoadedModel>,
+    /// Decoder, scorer, thresholds and their buffers.
+    pub engine: Engine,
+    /// Writes verdicts that name the model.
+    pub encoder: Encoder,
+}
+
+impl ThreadModel {
+    /// One thread's share of `model`, whose bundle is `bundle`.
+    pub(super) fn new(
+        model: Arc<LoadedModel>,
+        bundle: &Bundle,
+        max_message_bytes: usize,
+        input_topic: &str,
+    ) -> Result<ThreadModel, ModelError> {
+        let engine = Engine::new(bundle, max_message_bytes)?;
+        let encoder = Encoder::new(&model.manifest.name, &model.manifest.version, input_topic);
+        Ok(ThreadModel { model, engine, encoder })
+    }
+}
+
+impl Numbered for ThreadModel {
+    fn number(&self) -> u64 {
+        self.model.number
+    }
+}
+
+/// A model as `GET /model` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shown {
+    name: String,
+    version: String,
+    sha256: String,
+    origin: String,
+    engine: &'static str,
+    engine_detail: String,
+    golden_records: usize,
+    features: usize,
+    thresholds: ShownThresholds,
+    training: toml::Table,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownThresholds {
+    review: f32,
+    decline: f32,
+}
+
+impl From<&LoadedModel> for Shown {
+    fn from(model: &LoadedModel) -> Self {
+        let manifest = &model.manifest;
+        Shown {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sha256: manifest.sha256.clone(),
+            origin: model.candidate.origin.clone(),
+            engine: model.engine,
+            engine_detail: model.engine_detail.clone(),
+            golden_records: model.golden_records,
+            features: manifest.features.len(),
+            thresholds: ShownThresholds {
+                review: manifest.thresholds.review(),
+                decline: manifest.thresholds.decline(),
+            },
+            training: manifest.training.clone(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Which models score, as metrics: exactly one series of each at a time.
+//!
+//! The exporter keeps every series it has ever seen, so a model that no longer serves would stay at 1 beside its
+//! successor. These few are rendered here instead, from what is set now.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// A model, as labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelLabels {
+    /// Name of its bundle.
+    pub name: String,
+    /// Version, as in verdicts.
+    pub version: String,
+    /// Of the model file.
+    pub sha256: String,
+    /// `simd` or `onnxruntime`.
+    pub engine: &'static str,
+    /// How the kernel computes, or why it does not.
+    pub engine_detail: String,
+}
+
+/// The process's models.
+#[derive(Debug, Default)]
+pub struct Models {
+    serving: Mutex<Option<ModelLabels>>,
+    challenger: Mutex<Option<ModelLabels>>,
+}
+
+/// The one of this process.
+pub(super) fn models() -> &'static Arc<Models> {
+    static MODELS: OnceLock<Arc<Models>> = OnceLock::new();
+    MODELS.get_or_init(Arc::default)
+}
+
+impl Models {
+    /// `model` serves from now on.
+    pub fn serving(&self, model: ModelLabels) {
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(model);
+    }
+
+    /// `model` runs in its shadow, or none does.
+    pub fn challenger(&self, model: Option<ModelLabels>) {
+        *self.challenger.lock().unwrap_or_else(PoisonError::into_inner) = model;
+    }
+
+    /// Prometheus text format.
+    pub(super) fn render(&self, text: &mut String) {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = &*serving {
+            info(text, "fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256", model);
+            let help = "1 for what computes the model: simd (our kernel) or onnxruntime, and how or why";
+            let labels = [("engine", model.engine), ("detail", model.engine_detail.as_str())];
+            series(text, "fraud_scorer_model_engine", help, &labels);
+        }
+        drop(serving);
+        let challenger = self.challenger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = &*challenger {
+            info(text, "fraud_scorer_challenger_info", "1 for the model that scores in the shadow", model);
+        }
+    }
+}
+
+fn info(text: &mut String, name: &str, help: &str, model: &ModelLabels) {
+    let ModelLabels { name: model_name, version, sha256, .. } = model;
+    series(text, name, help, &[("name", model_name), ("version", version), ("sha256", sha256)]);
+}
+
+fn series(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)]) {
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{}}} 1", labels.join(","));
+}
+
+/// A label's value as the text format wants it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_scores_now_is_shown() {
+        let models = Models::default();
+        let mut text = String::new();
+        models.render(&mut text);
+        assert_eq!(text, "");
+        for version in ["1", "2 \"b\\"] {
+            models.serving(ModelLabels {
+                name: "fraud".into(),
+                version: version.into(),
+                sha256: "ab".into(),
+                engine: "simd",
+                engine_detail: "bit-sliced, AVX2".into(),
+            });
+        }
+        models.render(&mut text);
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            series,
+            [
+                r#"fraud_scorer_model_info{name="fraud",version="2 \"b\\",sha256="ab"} 1"#,
+                r#"fraud_scorer_model_engine{engine="simd",detail="bit-sliced, AVX2"} 1"#,
+            ]
+        );
+    }
+}
