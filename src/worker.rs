@@ -8,12 +8,14 @@
 //! error here ([`StartError`]); after that only what the process cannot survive is.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::drift::{self, DriftMonitor, DriftSettings};
 use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::model::ModelError;
@@ -23,8 +25,8 @@ use crate::pipeline::commit::{CommitSettings, Guarantee, Interruption};
 use crate::pipeline::produce::Destination;
 use crate::pipeline::thread::{Ended, ScoringThread, ThreadSettings};
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Readiness;
+use crate::telemetry::{self, metrics::Instruments};
 
 /// Everything a worker needs, validated; no environment, file or flag is looked at after this.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct WorkerSettings {
     pub commit_interval: Duration,
     /// How long a shutdown may wait for the last commit.
     pub drain_timeout: Duration,
+    /// How drift is watched.
+    pub drift: DriftSettings,
 }
 
 /// Why a worker did not start.
@@ -114,6 +118,8 @@ impl Worker {
         );
         Instruments::default().model(&manifest.name, &manifest.version, &manifest.sha256);
         Instruments::default().engine(bundle.engine.name(), &bundle.engine.detail());
+        let drift = drift::open(&bundle.directory, manifest, settings.drift);
+        telemetry::drift::show(drift.clone());
 
         readiness.hold("start", "waiting for a Kafka broker");
         let partitions = Inquiry::new(&settings.kafka)?.prepare(&settings.topics, shutdown)?;
@@ -132,7 +138,7 @@ impl Worker {
         };
         let mut threads = Vec::with_capacity(settings.threads);
         for number in 0..settings.threads {
-            let thread = thread_settings(settings, destination.clone(), number);
+            let thread = thread_settings(settings, destination.clone(), drift.clone(), number);
             let (bundle, readiness, shutdown) = (bundle.clone(), readiness.clone(), shutdown.clone());
             let builder = std::thread::Builder::new().name(thread.name.clone());
             let handle = builder.spawn(move || {
@@ -187,7 +193,12 @@ impl Drop for Alarm {
     }
 }
 
-fn thread_settings(settings: &WorkerSettings, destination: Destination, number: usize) -> ThreadSettings {
+fn thread_settings(
+    settings: &WorkerSettings,
+    destination: Destination,
+    drift: Option<Arc<DriftMonitor>>,
+    number: usize,
+) -> ThreadSettings {
     let name = format!("scoring-{number}");
     let producer = match settings.guarantee {
         Guarantee::ExactlyOnce => {
@@ -211,5 +222,6 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         consumer: client::consumer_config(&settings.kafka, &settings.group),
         max_batch: settings.max_batch,
         max_message_bytes: settings.max_message_bytes,
+        drift,
     }
 }

@@ -22,6 +22,7 @@ use super::commit::{CommitSettings, Committer, Interruption, Output};
 use super::encode::Encoder;
 use super::engine::{Engine, Times};
 use super::produce::{Destination, Writer};
+use crate::drift::DriftMonitor;
 use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::subscription::{Change, Subscription};
@@ -63,6 +64,8 @@ pub struct ThreadSettings {
     pub max_batch: usize,
     /// Largest value that is parsed, bytes.
     pub max_message_bytes: usize,
+    /// Watches the model's traffic, for all threads.
+    pub drift: Option<Arc<DriftMonitor>>,
 }
 
 /// What a thread did, for the closing log line and the demo.
@@ -108,8 +111,9 @@ impl ScoringThread {
     ) -> Result<ScoringThread, Interruption> {
         readiness.hold(&settings.name, "joining the consumer group");
         let health = Arc::new(BrokerHealth::default());
-        let engine =
+        let mut engine =
             Engine::new(bundle, settings.max_message_bytes).map_err(|error| Interruption::Fatal(error.to_string()))?;
+        engine.watch(settings.drift.clone());
         let (model, topic) = (&bundle.manifest, &settings.input_topic);
         let encoder = Encoder::new(&model.name, &model.version, topic);
         let output = Output {
@@ -221,6 +225,7 @@ impl ScoringThread {
                 self.instruments.stage(Stage::Inference, times.inference);
                 self.instruments.stage(Stage::Produce, began.elapsed());
                 self.instruments.batch(self.engine.row_count());
+                self.engine.observe_drift(began, &mut self.tally.drift);
                 self.next.clear();
                 self.next.extend(runs.iter().map(|run| (run.partition, run.next)));
                 self.committer.finish_batch(ticket, &self.next)?;

@@ -5,14 +5,16 @@
 //! that had to be scored twice before it was committed counts once.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fraud_wire::dead_letter::ErrorClass;
 use fraud_wire::verdict::Decision;
 use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
+use super::drift;
 use super::histogram::{Buckets, Histogram};
+use crate::drift::Pending;
 
 /// Upper bounds of the score histogram: even, with the ends that thresholds live at.
 const SCORE_BOUNDS: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
@@ -48,6 +50,7 @@ impl Exposition {
     pub fn render(&self) -> String {
         let mut text = self.counters.render();
         histograms().render(&mut text);
+        drift::render(&mut text);
         text
     }
 }
@@ -215,6 +218,7 @@ impl Instruments {
         }
         self.histograms.score.drain(&mut tally.scores);
         self.histograms.end_to_end.drain(&mut tally.latency);
+        tally.drift.publish(Instant::now());
         tally.clear();
     }
 }
@@ -227,6 +231,8 @@ pub struct Tally {
     scores: Buckets,
     latency: Buckets,
     timestamps: Vec<i64>,
+    /// What the rows looked like.
+    pub drift: Pending,
 }
 
 impl Default for Tally {
@@ -237,6 +243,7 @@ impl Default for Tally {
             scores: Buckets::new(SCORE_BOUNDS),
             latency: Buckets::new(LATENCY_BOUNDS),
             timestamps: Vec::new(),
+            drift: Pending::default(),
         }
     }
 }
@@ -262,6 +269,7 @@ impl Tally {
         self.scores.clear();
         self.latency.clear();
         self.timestamps.clear();
+        self.drift.clear();
     }
 }
 

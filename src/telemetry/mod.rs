@@ -1,5 +1,6 @@
 //! What the worker tells about itself: metrics, readiness. Written by the pipeline, read by the HTTP edge.
 
+pub mod drift;
 pub mod histogram;
 pub mod metrics;
 pub mod readiness;

@@ -7,11 +7,13 @@
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
 //! - `foreign_model`: anyone's ONNX classifier, bundled by hand as the guide says, scores as its own library does
+//! - `drift`: traffic unlike the training data shows, traffic like it does not
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //!
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod drift;
 mod exactly_once;
 mod foreign_model;
 mod kernel;
