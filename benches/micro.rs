@@ -8,13 +8,15 @@
 use std::f64::consts::TAU;
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fraud_scorer::drift::{DriftSettings, Pending, Sampler};
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::pipeline::decode::{Decoder, Rows};
 use fraud_scorer::pipeline::encode::{Encoder, RowSource};
 use fraud_scorer::pipeline::engine::{Engine, Outcome};
+use fraud_scorer::telemetry::drift::render_monitor;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Records per measurement: larger than the first-level cache, smaller than the last.
@@ -276,10 +278,58 @@ impl<'de> Visitor<'de> for Row<'_> {
     }
 }
 
+/// What drift adds to decoding and scoring as the worker does it (at most 1,000 rows looked at per second and thread),
+/// and what its parts cost: to look at every row of a batch, to commit, to show it.
+fn drift(criterion: &mut Criterion) {
+    let bundle = bundle("fraud-lr");
+    let records = records(&names(&bundle), Form::Split, Digits::SixDecimals);
+    let open = |rows_per_second| {
+        let settings = DriftSettings { rows_per_second, ..DriftSettings::default() };
+        fraud_scorer::drift::open(&bundle.directory, &bundle.manifest, settings)
+    };
+    let mut group = criterion.benchmark_group("drift");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    let mut pending = Pending::default();
+    for (id, rows_per_second) in [("not watched", 0), ("1,000 rows/s looked at", 1_000)] {
+        let mut engine = Engine::new(&bundle, 1 << 20).unwrap();
+        engine.watch(open(rows_per_second));
+        group.bench_function(format!("decode and score, {id}"), |bencher| {
+            bencher.iter(|| {
+                engine.run(records.iter().map(|record| Some(record.as_slice())));
+                engine.observe_drift(Instant::now(), &mut pending);
+            });
+        });
+    }
+    let (mut decoder, mut rows) = (Decoder::new(&bundle.manifest.features, 1 << 20), Rows::default());
+    for record in &records {
+        decoder.decode(Some(record), 0, &mut rows).unwrap();
+    }
+    let (monitor, scores) = (open(u32::MAX).unwrap(), vec![0.5; RECORDS]);
+    let mut sampler = Sampler::new(monitor.clone(), Instant::now());
+    group.bench_function("look at every row", |bencher| {
+        bencher.iter(|| sampler.observe(&rows.features, &scores, Instant::now(), &mut pending));
+    });
+    group.finish();
+    let width = bundle.manifest.features.len();
+    criterion.bench_function("drift/look at a row and commit", |bencher| {
+        bencher.iter(|| {
+            sampler.observe(&rows.features[..width], &scores[..1], Instant::now(), &mut pending);
+            pending.publish(Instant::now());
+        });
+    });
+    let mut text = String::new();
+    criterion.bench_function("drift/compute and show", |bencher| {
+        bencher.iter(|| {
+            text.clear();
+            render_monitor(&monitor, Instant::now(), &mut text);
+        });
+    });
+}
+
 /// A minute in all: the times are steady, it is the ratios that count.
 fn brief() -> Criterion {
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
 }
 
-criterion_group! { name = benches; config = brief(); targets = decode, score, encode }
+criterion_group! { name = benches; config = brief(); targets = decode, score, encode, drift }
 criterion_main!(benches);

@@ -15,6 +15,7 @@
 //! | [`worker`] | start-up order, threads, how they end |
 //! | [`pipeline`] | the straight line from record to verdict, and the guarantees |
 //! | [`model`] | bundles: verified on load, scored by ONNX Runtime |
+//! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, readiness, and the edge that shows them |
 //! | [`shutdown`], [`signals`] | how things end |
@@ -23,6 +24,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod drift;
 pub mod http;
 pub mod kafka;
 pub mod model;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::drift::DriftSettings;
 use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::model::choice::KernelChoice;
@@ -53,6 +54,8 @@ pub struct WorkerSettings {
     pub commit_interval: Duration,
     /// How long a shutdown may wait for the last commit.
     pub drain_timeout: Duration,
+    /// How drift is watched.
+    pub drift: DriftSettings,
 }
 
 /// Why a worker did not start.
@@ -112,6 +115,7 @@ pub fn open_exchange(
             max_batch: settings.max_batch,
             input_topic: settings.topics.input.clone(),
             challenger: settings.challengers,
+            drift: settings.drift,
         },
         candidate,
     )?;

@@ -6,7 +6,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use fraud_scorer::drift::{self, DriftSettings, Pending, Sampler};
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::model::choice::KernelChoice;
 use fraud_scorer::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings};
@@ -25,6 +27,8 @@ const BATCH: usize = 500;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Bytes asked for and not given back.
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting what each thread asks it for.
@@ -33,24 +37,25 @@ struct Counting;
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size() as i64);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size() as i64);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size as i64 - layout.size() as i64);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let _ = HELD.try_with(|held| held.set(held.get() - layout.size() as i64));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -59,9 +64,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn count() {
+fn count(bytes: i64) {
     // Not there any more while the thread ends.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
 }
 
 /// How often `work` asks for memory on this thread.
@@ -184,6 +190,36 @@ fn encode(encoder: &Encoder, buffer: &mut Vec<u8>, records: &[String], row: &Sco
     assert!(buffer.ends_with(b"}}"));
 }
 
+/// Every row looked at, every batch committed, the window sliding: nothing; and what it holds is bounded.
+#[test]
+fn watching_drift_allocates_nothing_once_the_window_is_full() {
+    let bundle = bundle();
+    let width = bundle.manifest.features.len();
+    let settings = DriftSettings { rows_per_second: u32::MAX, ..DriftSettings::default() };
+    let (start, held) = (Instant::now(), HELD.get());
+    let monitor = drift::open(&bundle.directory, &bundle.manifest, settings).unwrap();
+    let mut sampler = Sampler::new(monitor.clone(), start);
+    let mut pending = [Pending::default(), Pending::default()];
+    let features: Vec<f32> = (0..BATCH * width).map(|index| index as f32 / 1_000.0 - 5.0).collect();
+    let scores = vec![0.01; BATCH];
+    let test_data = features.capacity() * size_of::<f32>() + scores.capacity() * size_of::<f32>();
+    let mut run = |minutes: std::ops::Range<u64>| {
+        for minute in minutes {
+            let now = start + Duration::from_secs(60 * minute);
+            for pending in &mut pending {
+                sampler.observe(&features, &scores, now, pending);
+                pending.publish(now);
+            }
+        }
+    };
+    run(0..20);
+    let held = HELD.get() - held - test_data as i64;
+    println!("{held} bytes held by a monitor and a thread's two sets of counts");
+    assert!((1_000..100_000).contains(&held), "{held} bytes");
+    assert_eq!(allocations(|| run(20..60)), 0);
+    assert_eq!(monitor.read(start + Duration::from_secs(60 * 59)).rows, 10 * 2 * BATCH as u64);
+}
+
 /// Decode, score, decide, encode: what is allocated is the model run's, per batch, whatever the batch holds.
 #[test]
 fn scoring_allocates_per_batch_and_not_per_record() {
@@ -236,6 +272,7 @@ fn a_challenger_allocates_per_batch_and_not_per_record() {
             max_batch: BATCH,
             input_topic: "transactions".into(),
             challenger: ChallengerSettings { share: Share::new(share).unwrap() },
+            drift: DriftSettings::default(),
         };
         let exchange = Exchange::open(settings, Candidate::of_directory(directory.clone())).unwrap();
         exchange.challenge(Some(Candidate::of_directory(challenger.to_owned()))).unwrap();

@@ -8,6 +8,7 @@ use fraud_settings::KafkaArguments;
 use super::Failure;
 use super::model::ModelArguments;
 use super::run::WorkerArguments;
+use crate::drift;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::model::choice::ModelEngine;
 use crate::model::manifest::Manifest;
@@ -136,6 +137,13 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) -> Option<Manifest> 
         count => {
             report.good("golden records", format!("{count} match, largest difference {:e}", bundle.golden_difference))
         }
+    }
+    match drift::baseline(&bundle.directory, manifest) {
+        Ok(Some(baseline)) => {
+            report.good("drift", format!("watched against {} training rows", baseline.reference_rows()))
+        }
+        Ok(None) => report.good("drift", "not watched: no reference.json in this bundle"),
+        Err(error) => report.bad("drift", error),
     }
     for (key, value) in manifest.training.iter().filter(|(_, value)| !value.is_table() && !value.is_array()) {
         report.good("training", format!("{key} = {value}"));

@@ -25,6 +25,7 @@ use rdkafka::ClientConfig;
 use self::audience::Audience;
 use self::display::Display;
 use super::Failure;
+use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
@@ -194,6 +195,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         max_message_bytes: 1 << 20,
         commit_interval: Duration::from_millis(100),
         drain_timeout: Duration::from_secs(10),
+        drift: DriftSettings::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use fraud_settings::{KafkaArguments, parse_duration};
 
 use super::Failure;
 use super::model::ModelArguments;
+use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
 use crate::kafka::startup::{StartupError, Topics};
 use crate::model::choice::KernelChoice;
@@ -129,6 +130,14 @@ pub struct WorkerArguments {
     /// restarted worker take over at once instead of after the transaction's time-out [default: random]
     #[arg(long, value_name = "ID")]
     pub instance_id: Option<String>,
+
+    /// How far back drift is looked for: less is quicker to see it, but takes 1,000 rows to say anything
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_drift_window)]
+    pub drift_window: Duration,
+
+    /// Rows looked at for drift per second and scoring thread, at most; 0 looks at none
+    #[arg(long, value_name = "ROWS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub drift_sample: u32,
 }
 
 fn parse_share(text: &str) -> Result<Share, String> {
@@ -141,6 +150,15 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("expected 1ms to 10s (a transaction must end before transaction.timeout.ms, 15 s by default)".into())
+    }
+}
+
+fn parse_drift_window(text: &str) -> Result<Duration, String> {
+    let window = parse_duration(text)?;
+    if (Duration::from_secs(10)..=Duration::from_secs(7 * 24 * 3600)).contains(&window) {
+        Ok(window)
+    } else {
+        Err("expected 10s to 168h".into())
     }
 }
 
@@ -178,6 +196,7 @@ impl WorkerArguments {
             max_message_bytes: self.max_message_bytes as usize,
             commit_interval: self.commit_interval,
             drain_timeout: self.drain_timeout,
+            drift: DriftSettings { window: self.drift_window, rows_per_second: self.drift_sample },
         })
     }
 }

@@ -43,8 +43,12 @@ pub use self::samples::Samples;
 use self::shelves::{Numbered, Shelves};
 use super::choice::KernelChoice;
 use super::source::Candidate;
+use crate::drift::{self, DriftSettings};
 use crate::pipeline::shadow::Challenger;
-use crate::telemetry::metrics::{Instruments, SwapResult};
+use crate::telemetry::{
+    self,
+    metrics::{Instruments, SwapResult},
+};
 
 /// How long an exchange waits to see every thread at work with the new model, for its log line and its answer.
 const TAKE_UP_PATIENCE: Duration = Duration::from_secs(5);
@@ -64,6 +68,8 @@ pub struct ExchangeSettings {
     pub input_topic: String,
     /// How challengers run.
     pub challenger: ChallengerSettings,
+    /// How drift is watched.
+    pub drift: DriftSettings,
 }
 
 /// There is no model to go back to.
@@ -289,7 +295,8 @@ fn prepare(
     known: &[Arc<LoadedModel>],
 ) -> Result<(Arc<LoadedModel>, Vec<ThreadModel>), Refusal> {
     let origin = candidate.origin.clone();
-    let (model, bundle) = LoadedModel::load(candidate, settings.kernel, number)?;
+    let (mut model, bundle) = LoadedModel::load(candidate, settings.kernel, number)?;
+    model.drift = drift::open(&bundle.directory, &model.manifest, settings.drift);
     let model = Arc::new(model);
     let refuse = |refusal: Refusal| refusal.of(&origin);
     for other in known {
@@ -316,6 +323,7 @@ fn prepare(
 /// The model that serves from now on, for the metrics.
 fn show(model: &LoadedModel) {
     Instruments::default().models().serving(model.labels());
+    telemetry::drift::show(model.drift.clone());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

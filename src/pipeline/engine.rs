@@ -4,6 +4,7 @@
 //! A message is scored whole or rejected whole: one row without a probability rejects all of it.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fraud_wire::dead_letter::{ErrorClass, Rejection};
@@ -11,6 +12,7 @@ use fraud_wire::verdict::Decision;
 
 use super::decide::Thresholds;
 use super::decode::{Decoder, RowMeta, Rows};
+use crate::drift::{DriftMonitor, Pending, Sampler};
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::scorer::Scorer;
@@ -52,6 +54,7 @@ pub struct Engine {
     rows: Rows,
     scores: Vec<f32>,
     outcomes: Vec<Outcome>,
+    drift: Option<Sampler>,
 }
 
 impl Engine {
@@ -64,7 +67,21 @@ impl Engine {
             rows: Rows::default(),
             scores: Vec::new(),
             outcomes: Vec::new(),
+            drift: None,
         })
+    }
+
+    /// Has this engine's traffic watched. `monitor` is of this engine's bundle.
+    pub fn watch(&mut self, monitor: Option<Arc<DriftMonitor>>) {
+        self.drift = monitor.map(|monitor| Sampler::new(monitor, Instant::now()));
+    }
+
+    /// Looks at some rows of the batch, if watched; what it saw counts when it is committed.
+    #[inline]
+    pub fn observe_drift(&mut self, now: Instant, pending: &mut Pending) {
+        if let Some(sampler) = &mut self.drift {
+            sampler.observe(&self.rows.features, &self.scores, now, pending);
+        }
     }
 
     /// Scores a batch; its outcomes are there until the next one.

@@ -246,6 +246,7 @@ impl ScoringThread {
                 self.instruments.stage(Stage::Inference, times.inference);
                 self.instruments.stage(Stage::Produce, began.elapsed());
                 self.instruments.batch(self.model.engine.row_count());
+                self.model.engine.observe_drift(began, &mut self.tally.drift);
                 if let Some(shadow) = self.challenger.shadow.as_deref_mut().filter(|shadow| shadow.is_active()) {
                     // Behind the verdicts: they do not wait for it, only for the next turn.
                     let (began, engine) = (Instant::now(), &self.model.engine);

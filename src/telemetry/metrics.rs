@@ -5,7 +5,7 @@
 //! that had to be scored twice before it was committed counts once.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fraud_wire::dead_letter::ErrorClass;
 use fraud_wire::verdict::Decision;
@@ -13,8 +13,10 @@ use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use super::comparisons::{ComparisonTally, Comparisons, comparisons};
+use super::drift;
 use super::histogram::{Buckets, Histogram};
 use super::models::{Models, models};
+use crate::drift::Pending;
 use crate::pipeline::compare::Comparison;
 
 /// Upper bounds of the score histogram: even, with the ends that thresholds live at.
@@ -53,6 +55,7 @@ impl Exposition {
         models().render(&mut text);
         comparisons().render(&mut text);
         histograms().render(&mut text);
+        drift::render(&mut text);
         text
     }
 }
@@ -262,6 +265,7 @@ impl Instruments {
         self.histograms.score.drain(&mut tally.scores);
         self.histograms.end_to_end.drain(&mut tally.latency);
         self.comparisons.committed(&mut tally.comparisons);
+        tally.drift.publish(Instant::now());
         tally.clear();
     }
 }
@@ -275,6 +279,8 @@ pub struct Tally {
     latency: Buckets,
     timestamps: Vec<i64>,
     comparisons: ComparisonTally,
+    /// What the rows looked like.
+    pub drift: Pending,
 }
 
 impl Default for Tally {
@@ -286,6 +292,7 @@ impl Default for Tally {
             latency: Buckets::new(LATENCY_BOUNDS),
             timestamps: Vec::new(),
             comparisons: ComparisonTally::default(),
+            drift: Pending::default(),
         }
     }
 }
@@ -318,6 +325,7 @@ impl Tally {
         self.latency.clear();
         self.timestamps.clear();
         self.comparisons.clear();
+        self.drift.clear();
     }
 }
 

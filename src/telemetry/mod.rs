@@ -1,6 +1,7 @@
 //! What the worker tells about itself: metrics, readiness. Written by the pipeline, read by the HTTP edge.
 
 pub mod comparisons;
+pub mod drift;
 pub mod histogram;
 pub mod metrics;
 pub mod models;

@@ -9,6 +9,7 @@
 //! - `foreign_model`: anyone's ONNX classifier, bundled by hand as the guide says, scores as its own library does
 //! - `swap`: another model takes over between two batches: nothing lost, every verdict names what scored it, and back
 //! - `challenger`: a second model in the shadow: compared exactly once, and never in a verdict's way
+//! - `drift`: traffic unlike the training data shows, traffic like it does not
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
 //!
@@ -16,6 +17,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod challenger;
+mod drift;
 mod exactly_once;
 mod foreign_model;
 mod kernel;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::gates::{Gate, Refusal};
 use super::shelves::Numbered;
+use crate::drift::DriftMonitor;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::choice::KernelChoice;
@@ -30,6 +31,8 @@ pub struct LoadedModel {
     pub golden_records: usize,
     /// Where it came from.
     pub candidate: Candidate,
+    /// Watches its traffic; `None` for a challenger, and where there is nothing to compare with.
+    pub drift: Option<Arc<DriftMonitor>>,
 }
 
 impl LoadedModel {
@@ -45,6 +48,7 @@ impl LoadedModel {
             engine_detail: bundle.engine.detail(),
             golden_records: bundle.golden_records,
             candidate,
+            drift: None,
         };
         Ok((model, bundle))
     }
@@ -95,7 +99,8 @@ impl ThreadModel {
         max_message_bytes: usize,
         input_topic: &str,
     ) -> Result<ThreadModel, ModelError> {
-        let engine = Engine::new(bundle, max_message_bytes)?;
+        let mut engine = Engine::new(bundle, max_message_bytes)?;
+        engine.watch(model.drift.clone());
         let encoder = Encoder::new(&model.manifest.name, &model.manifest.version, input_topic);
         Ok(ThreadModel { model, engine, encoder })
     }

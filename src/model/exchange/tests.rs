@@ -14,6 +14,7 @@ fn settings() -> ExchangeSettings {
         max_batch: 256,
         input_topic: "transactions".into(),
         challenger: ChallengerSettings { share: Share::ALL },
+        drift: DriftSettings::default(),
     }
 }
 
