@@ -57,6 +57,10 @@ check: build ## Ask the worker whether model, ONNX Runtime, broker and topics ar
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
 	$(venv)/bin/fraud-training train $(ARGS)
 
+.PHONY: airflow
+airflow: python-env ## Run the schedule's DAG once, in a local Airflow: ARGS='{"source": "FOLDER"}'
+	scripts/airflow-env.sh dags test fraud_retrain --conf '$(or $(ARGS),{})'
+
 # Further arguments to the measurements: make bench-throughput ARGS='--rounds 5'; benches/README.md tells of all.
 measure := $(CARGO) bench --locked --bench end_to_end --
 SOAK ?= 10m
@@ -129,8 +133,8 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
-	$(venv)/bin/ruff check --config training/pyproject.toml tests/deploy tests/fixtures benches
-	$(venv)/bin/ruff format --check --config training/pyproject.toml tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff check --config training/pyproject.toml deploy tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff format --check --config training/pyproject.toml deploy tests/deploy tests/fixtures benches
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database
@@ -144,8 +148,13 @@ test-rust: onnxruntime kafka-jars python-env ## Rust tests, those against a real
 test-python: python-env ## Tests of the training package
 	cd training && ../$(venv)/bin/pytest
 
+.PHONY: test-spark
+test-spark: ## Tests of the Spark engine, in local mode (needs Java 17)
+	@scripts/spark-env.sh
+	cd training && ../.runtime/spark/bin/python -m pytest -p no:cacheprovider tests/test_spark.py
+
 .PHONY: test-deploy
-test-deploy: python-env ## Tests of scripts, Makefile, image and compose file
+test-deploy: python-env airflow-env mlflow-env ## Tests of scripts, Makefile, images, compose file, schedule, Terraform
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
 	$(venv)/bin/pytest -q tests/deploy
@@ -153,13 +162,22 @@ test-deploy: python-env ## Tests of scripts, Makefile, image and compose file
 .PHONY: clean
 clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
 	$(CARGO) clean
-	rm -rf .runtime/onnxruntime .runtime/tools .runtime/venv .runtime/kafka/libs
+	rm -rf .runtime/onnxruntime .runtime/tools .runtime/venv .runtime/airflow .runtime/mlflow .runtime/spark \
+		.runtime/kafka/libs
 
 # ---- steps of the above ----------------------------------------------------------------------------------------
 
 .PHONY: python-env
 python-env:
 	@scripts/python-env.sh
+
+.PHONY: airflow-env
+airflow-env:
+	@scripts/airflow-env.sh
+
+.PHONY: mlflow-env
+mlflow-env:
+	@scripts/mlflow-env.sh
 
 .PHONY: kafka-jars
 kafka-jars:

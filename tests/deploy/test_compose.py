@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ Services = dict[str, dict[str, Any]]
 # The keys in use: a misspelt one would be an error only at the next `up`.
 KEYS = {
     "build", "cap_drop", "command", "depends_on", "deploy", "entrypoint", "environment",
-    "healthcheck", "image", "init", "ports", "read_only", "restart", "security_opt",
-    "stop_grace_period", "volumes",
+    "healthcheck", "image", "init", "ports", "profiles", "read_only", "restart", "security_opt",
+    "stop_grace_period", "tmpfs", "volumes",
 }  # fmt: skip
 
 
@@ -48,23 +49,57 @@ def test_images_are_pinned(services: Services) -> None:
     for name, service in services.items():
         tag = service["image"].partition(":")[2]
         own = service.get("build") is not None
-        assert tag == "local" if own else re.fullmatch(r"\d+\.\d+\.\d+", tag), (name, tag)
+        pinned = r"\d+\.\d+(\.\d+|-bookworm)"
+        assert tag == "local" if own else re.fullmatch(pinned, tag), (name, tag)
+
+
+def build_file(service: dict[str, Any]) -> Path:
+    """The Dockerfile that a service's image is built from."""
+    build = service["build"]
+    if isinstance(build, str):
+        build = {"context": build}
+    return (ROOT / build["context"] / build.get("dockerfile", "Dockerfile")).resolve()
+
+
+def test_own_images_can_be_built_and_do_not_run_as_root(services: Services) -> None:
+    files = {build_file(service) for service in services.values() if "build" in service}
+    assert files == {ROOT / "Dockerfile", *ROOT.glob("deploy/*/Dockerfile")}
+    for file in files:
+        text = file.read_text()
+        for image in re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE):
+            tag = image.partition(":")[2]
+            assert re.search(r"\d+\.\d+\.\d+", tag) or tag == "bookworm-slim", (file, image)
+        assert int(re.findall(r"^USER (\d+)$", text, flags=re.MULTILINE)[-1]) > 0, file
+
+
+def test_copied_files_are_in_the_context(services: Services) -> None:
+    for name, service in services.items():
+        if service.get("build", ".") == ".":
+            continue  # the image of the binaries has a test of its own
+        build = service["build"]
+        context = ROOT / (build if isinstance(build, str) else build["context"])
+        for rest in re.findall(r"^COPY (?!--from)(.*)$", build_file(service).read_text(), re.M):
+            *sources, _ = rest.split()
+            for source in sources:
+                assert (context / source).exists(), (name, source)
 
 
 def test_dependencies_can_be_met(services: Services) -> None:
-    image_has_check = "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
     for name, service in services.items():
         for target, wish in service.get("depends_on", {}).items():
             other = services[target]
             check = other.get("healthcheck", {})
             if wish["condition"] == "service_healthy":
-                has_check = "test" in check or ("build" in other and image_has_check)
+                own = "build" in other and "HEALTHCHECK" in build_file(other).read_text()
+                has_check = "test" in check or own
                 assert has_check, (name, target)
                 assert not check.get("disable"), (name, target)
             elif wish["condition"] == "service_completed_successfully":
                 assert other["restart"] in ("no", "on-failure"), (name, target)
             else:
                 pytest.fail(f"{name} starts before {target} is of use: {wish}")
+            # Started with whatever starts the one that waits for it.
+            assert set(service.get("profiles", [])) <= set(other.get("profiles", [])), target
 
 
 def test_every_service_restarts_after_a_crash(services: Services) -> None:
@@ -141,6 +176,71 @@ def test_variables_are_those_of_the_binaries(services: Services) -> None:
         for variable in services[name]["environment"]:
             assert variable.startswith(prefix), variable
             assert f"[env: {variable}]" in text, variable
+
+
+def test_the_first_steps_need_neither_profile_nor_secret(services: Services) -> None:
+    plain = {name for name, service in services.items() if "profiles" not in service}
+    assert plain == {"kafka", "topics", "worker", "producer"}
+    assert not [name for name in plain if "${" in str(services[name])]
+
+
+def test_variables_of_the_file_are_in_the_template(services: Services) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    used = re.findall(r"\$\{(\w+)([^}]*)\}", text)
+    template = (ROOT / "deploy/env/template").read_text()
+    offered = dict(re.findall(r"^(\w+)=(.*)$", template, flags=re.MULTILINE))
+    for name, rest in used:
+        assert name in offered, name
+        # No password has a default: without .env the service refuses to start.
+        assert rest == "-" or "@random" not in offered[name], name
+
+
+def test_every_secret_goes_where_it_is_needed_and_no_further(services: Services) -> None:
+    template = (ROOT / "deploy/env/template").read_text()
+    secrets = re.findall(r"^(\w+)=.*@random", template, flags=re.MULTILINE)
+    holders = {
+        secret: {name for name, service in services.items() if "${" + secret in str(service)}
+        for secret in secrets
+    }
+    clients = {"storage", "buckets", "mlflow", "retrain"}
+    assert holders == {
+        "POSTGRES_PASSWORD": {"postgres", "mlflow"},
+        "AWS_ACCESS_KEY_ID": clients,
+        "AWS_SECRET_ACCESS_KEY": clients,
+        "MLFLOW_TRACKING_PASSWORD": {"mlflow", "retrain"},
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": {"mlflow"},
+    }
+    # Nor on a command line, where every process of the machine sees it.
+    for name, service in services.items():
+        for key in ("command", "entrypoint"):
+            assert not [x for x in secrets if x in str(service.get(key))], name
+
+
+def test_services_call_each_other_by_their_ports(services: Services) -> None:
+    mlflow, storage = services["mlflow"], services["storage"]
+    ((_, host, inside),) = published(storage)
+    address = f"http://storage:{inside}"
+    for name in ("buckets", "mlflow", "retrain"):
+        assert services[name]["environment"]["AWS_ENDPOINT_URL"] == address
+    template = (ROOT / "deploy/env/template").read_text()
+    assert f"AWS_ENDPOINT_URL=http://127.0.0.1:{host[0]}\n" in template
+    assert f'"--port", ":{inside}"' in build_file(storage).read_text()
+
+    ((_, host, inside),) = published(mlflow)
+    assert services["retrain"]["environment"]["MLFLOW_TRACKING_URI"] == f"http://mlflow:{inside}"
+    assert f"MLFLOW_TRACKING_URI=http://127.0.0.1:{host[0]}\n" in template
+    allowed = mlflow["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert {f"mlflow:{inside}", f"127.0.0.1:{host[0]}"} <= set(allowed)
+    bucket = mlflow["environment"]["MLFLOW_ARTIFACTS_DESTINATION"].removeprefix("s3://")
+    assert bucket in services["buckets"]["command"]
+    source = re.findall(r"^FRAUD_RETRAIN_SOURCE=s3://([^/]+)", template, flags=re.MULTILINE)
+    assert source[0] in services["buckets"]["command"]
+
+
+def test_one_version_of_mlflow() -> None:
+    pin = re.compile(r"^mlflow==([\d.]+)", flags=re.MULTILINE)
+    locks = [ROOT / "training/requirements.lock", ROOT / "deploy/mlflow/requirements.lock"]
+    assert len({pin.findall(lock.read_text())[0] for lock in locks}) == 1
 
 
 def test_docker_compose_reads_the_file() -> None:

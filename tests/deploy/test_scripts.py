@@ -113,3 +113,85 @@ def test_a_broker_that_cannot_start_is_reported(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "the broker ended at its start" in done.stderr
     assert not (tmp_path / "kafka.pid").exists()
+
+
+ENVIRONMENT = "scripts/environment.sh"
+
+
+def test_environment_fills_in_secrets_for_the_owner_only(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one.env", "two.env")]
+    texts = []
+    for file in files:
+        done = run("bash", "-x", ENVIRONMENT, file)
+        assert done.returncode == 0, done.stderr
+        assert file.stat().st_mode & 0o777 == 0o600
+        text = file.read_text()
+        assert "@random" not in text.partition("\n\n")[2]
+        texts.append((text, done.stdout + done.stderr))
+    template = (ROOT / "deploy/env/template").read_text()
+    secrets = re.findall(r"^(\w+)=.*@random", template, flags=re.MULTILINE)
+    assert len(secrets) == 5
+    values = [dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)) for text, _ in texts]
+    for name in secrets:
+        one, two = (found[name] for found in values)
+        assert one != two
+        assert re.fullmatch(r"[A-Za-z0-9-]{16,}", one), name
+        # Not even where the caller traces.
+        assert all(one not in output and two not in output for _, output in texts), name
+    # What is no secret is taken over as it is.
+    plain = [line for line in template.splitlines() if "@random" not in line]
+    assert [line for line in texts[0][0].splitlines() if line in plain] == plain
+    # Nor is a draft left.
+    assert set(tmp_path.iterdir()) == set(files)
+
+
+def test_environment_overwrites_nothing(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("KEEP=me\n")
+    done = run(ENVIRONMENT, file)
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+    assert file.read_text() == "KEEP=me\n"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_environment_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    assert "unknown option" in run(ENVIRONMENT, "--force").stderr
+    assert run(ENVIRONMENT, tmp_path / "a", tmp_path / "b").returncode == 1
+    assert run(ENVIRONMENT, tmp_path / "absent" / ".env").returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_not_committed() -> None:
+    assert ".env" in (ROOT / ".gitignore").read_text().split()
+    assert ".env" in (ROOT / ".dockerignore").read_text().split()
+
+
+def test_every_setting_of_the_schedule_is_in_the_template() -> None:
+    dag = (ROOT / "deploy/airflow/dags/fraud_retrain.py").read_text()
+    template = (ROOT / "deploy/env/template").read_text()
+    used = set(re.findall(r"\b(FRAUD_(?:RETRAIN|TRAINING|PRODUCER)_\w+)\b", dag))
+    offered = re.findall(r"^(\w+)=", template, flags=re.MULTILINE)
+    assert used <= set(offered)
+    assert len(offered) == len(set(offered))
+    # Each, or the group it stands in, is explained.
+    for block in template.split("\n\n"):
+        assert block.startswith("#"), block
+
+
+def test_locks_name_hashes_and_no_index() -> None:
+    locks = [*ROOT.glob("deploy/*/*.lock"), ROOT / "training/requirements.lock"]
+    assert len(locks) == 5
+    for lock in locks:
+        text = lock.read_text()
+        assert "://" not in text, lock
+        pins = re.findall(r"^[A-Za-z0-9._-]+==.*?(?=^[A-Za-z]|\Z)", text, re.MULTILINE | re.DOTALL)
+        assert pins
+        assert all("--hash=sha256:" in pin for pin in pins), lock
+
+
+def test_a_lock_that_is_missing_is_named(tmp_path: Path) -> None:
+    done = run("scripts/locked-env.sh", "absent", tmp_path / "absent.lock")
+    assert done.returncode == 1
+    assert "absent.lock cannot be read" in done.stderr
+    assert not (ROOT / ".runtime/absent").exists()

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Spark in .runtime/spark, on top of the training package's environment (.runtime/venv, which this makes first): for
+# `fraud-training retrain --engine spark` and the tests of it. Does nothing when no lock changed. Needs Java 17 or later
+# when it runs.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+venv="$root/.runtime/spark"
+base="$root/.runtime/venv"
+lock="$root/deploy/spark/requirements.lock"
+
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+"$root/scripts/python-env.sh"
+# What PySpark's source package is built with comes first, so that the build itself fetches nothing.
+"$root/scripts/locked-env.sh" spark "$root/deploy/spark/build.lock"
+if ! cmp -s "$lock" "$venv/.spark.lock"; then
+    echo "adding Spark to $venv (about a minute)" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+        --require-hashes -r "$lock" ||
+        fail "Spark could not be installed: check the network and pip's index settings (PIP_INDEX_URL), then run this again"
+    cp "$lock" "$venv/.spark.lock"
+fi
+
+# The training environment's packages are seen through a path file, so nothing is installed twice.
+packages=$("$base/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+own=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+echo "import site; site.addsitedir('$packages')" >"$own/fraud-training-env.pth"
+
+cat >"$venv/bin/fraud-training" <<EOF
+#!$venv/bin/python
+import sys
+from fraud_training.cli import main
+sys.exit(main())
+EOF
+chmod +x "$venv/bin/fraud-training"
