@@ -133,7 +133,7 @@ test-rust: onnxruntime kafka-jars ## Rust tests, those against a real broker inc
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-python
-test-python: python-env ## Tests of the training package
+test-python: python-env kafka-jars ## Tests of the training package, those against MLflow and Kafka included
 	cd training && ../$(venv)/bin/pytest
 
 .PHONY: test-deploy
