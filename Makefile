@@ -145,7 +145,7 @@ test-rust: onnxruntime kafka-jars python-env ## Rust tests, those against a real
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-python
-test-python: python-env ## Tests of the training package
+test-python: python-env kafka-jars ## Tests of the training package, those against MLflow and Kafka included
 	cd training && ../$(venv)/bin/pytest
 
 .PHONY: test-spark

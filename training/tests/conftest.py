@@ -1,10 +1,13 @@
 """Shared fixtures: small made-up data shaped like the real file, and the committed bundles."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import servers
 
 from fraud_training import FEATURES, paths
 from fraud_training.dataset import Dataset, draw_synthetic
@@ -41,3 +44,20 @@ def no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "SYNTHETIC_MODELS", tmp_path / "models-synthetic")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def mlflow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server for the whole run of tests; each test has models of its own name."""
+    with servers.mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
+
+
+@pytest.fixture
+def tracking_server(mlflow_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """MLflow's client and the package use that server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_address)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(mlflow_address)
+    yield mlflow_address
+    mlflow.set_tracking_uri(before)

@@ -10,8 +10,12 @@ Data flows in one direction, one module per stage:
     export    estimator ─► ONNX ─► bundle directory (the contract with the Rust side)
     card      everything known about a model ─► MODEL_CARD.md
     tracking  what happened ─► MLflow
+    registry  a bundle ─► a version in MLflow's model registry, and its aliases
 
 `train` strings the stages together, `scoring` runs a finished bundle, `cli` is the doorway.
+`retrain` does it again and again on the newest rows (`archive`, `kafka_source`, `rows`), keeps bad
+days out (`validation`), and lets a candidate take over only by a written rule (`compare`,
+`promotion`), one run at a time (`lock`).
 """
 
 from importlib.metadata import PackageNotFoundError, version

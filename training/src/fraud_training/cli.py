@@ -3,10 +3,11 @@
 import argparse
 import dataclasses
 import sys
+import time
 from pathlib import Path
 
 from fraud_training import __version__, paths
-from fraud_training.errors import UserError
+from fraud_training.errors import UsageError, UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +37,16 @@ def parser() -> argparse.ArgumentParser:
         "--resamples", type=int, default=500, help="bootstrap resamples (default: %(default)s)"
     )
 
+    train.add_argument(
+        "--register", action="store_true", help="register the bundles as versions of their models"
+    )
+    add_retrain(commands.add_parser("retrain", help="train on the newest rows and decide"))
+
+    register = commands.add_parser("register", help="register a bundle that is there already")
+    register.add_argument("--bundle", type=Path, required=True)
+    register.add_argument("--alias", help="alias to move to it, such as champion or challenger")
+    register.add_argument("--experiment", default="fraud-retrain", help="MLflow experiment")
+
     score = commands.add_parser("score", help="score a file with a bundle")
     score.add_argument("--model", type=Path, default=paths.MODELS / "fraud")
     source = score.add_mutually_exclusive_group(required=True)
@@ -50,11 +61,56 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def add_retrain(retrain: argparse.ArgumentParser) -> None:
+    """The flags of `retrain`. Their text is checked in `retrain_command`, where errors name it."""
+    retrain.add_argument(
+        "--source", required=True, help="FOLDER, s3://bucket/prefix or kafka://host:port"
+    )
+    retrain.add_argument("--work", type=Path, required=True, help="directory of the run's files")
+    retrain.add_argument(
+        "--stage",
+        choices=("all", "ingest", "validate", "train", "compare", "promote"),
+        default="all",
+    )
+    retrain.add_argument("--transactions-topic", default="transactions")
+    retrain.add_argument("--labels-topic", default="labels")
+    retrain.add_argument(
+        "--property-file", type=Path, help="Kafka properties, key=value lines (credentials)"
+    )
+    retrain.add_argument("--model-name", default="fraud", help="registered model")
+    retrain.add_argument("--window", default="14d", help="event time to look back (%(default)s)")
+    retrain.add_argument(
+        "--as-of",
+        default="latest",
+        help="labels known by then are used: latest (newest event time), now, or RFC 3339",
+    )
+    retrain.add_argument("--engine", choices=("xgboost", "spark"), default="xgboost")
+    retrain.add_argument("--seed", type=int, default=7)
+    retrain.add_argument("--trials", type=int, default=4, help="settings to compare (%(default)s)")
+    retrain.add_argument("--resamples", type=int, default=500, help="bootstrap (%(default)s)")
+    retrain.add_argument("--experiment", default="fraud-retrain", help="MLflow experiment")
+    retrain.add_argument(
+        "--review-budget",
+        type=float,
+        default=0.005,
+        help="share of genuine transactions that may be reviewed (%(default)s)",
+    )
+    retrain.add_argument(
+        "--rule", type=Path, help="TOML with numbers of the promotion rule to replace"
+    )
+    retrain.add_argument(
+        "--lock-wait", default="10m", help="how long to wait for another run (%(default)s)"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed with a message, 2 bad usage."""
     options = parser().parse_args(arguments)
     try:
         return COMMANDS[options.command](options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -72,16 +128,74 @@ def train_command(options: argparse.Namespace) -> int:
             trials=options.trials,
             version=options.model_version,
             resamples=options.resamples,
+            register=options.register,
         )
     )
     for outcome in outcomes:
-        print(f"{outcome.bundle}  (MLflow run {outcome.run_id})")
+        registered = f", registered as version {outcome.version}" if outcome.version else ""
+        print(f"{outcome.bundle}  (MLflow run {outcome.run_id}{registered})")
         for name, estimate in outcome.test.items():
             print(f"  {name:22} {estimate}")
         print(
             f"  thresholds             review {outcome.thresholds.review:g}, "
             f"decline {outcome.thresholds.decline:g}"
         )
+    return 0
+
+
+def retrain_command(options: argparse.Namespace) -> int:
+    from fraud_training.promotion import Rule
+    from fraud_training.retrain.options import Options, parse_as_of, parse_duration
+    from fraud_training.retrain.run import retrain
+    from fraud_training.validation import Limits
+
+    for flag, least in (("trials", 1), ("resamples", 20), ("seed", 0)):
+        if getattr(options, flag) < least:
+            raise UsageError(f"--{flag} must be at least {least}")
+    if not 0.0 < options.review_budget < 1.0:
+        raise UsageError("--review-budget must lie between 0 and 1")
+    window = parse_duration(options.window, "--window")
+    if window <= 0:
+        raise UsageError("--window must be longer than nothing")
+    decision = retrain(
+        Options(
+            source=options.source,
+            work=options.work,
+            model_name=options.model_name,
+            window=window,
+            as_of=parse_as_of(options.as_of, now=int(time.time() * 1_000)),
+            engine=options.engine,
+            seed=options.seed,
+            trials=options.trials,
+            resamples=options.resamples,
+            experiment=options.experiment,
+            review_budget=options.review_budget,
+            lock_wait=parse_duration(options.lock_wait, "--lock-wait") / 1_000,
+            rule=Rule.read(options.rule),
+            limits=Limits(),
+            transactions_topic=options.transactions_topic,
+            labels_topic=options.labels_topic,
+            property_file=options.property_file,
+        ),
+        options.stage,
+    )
+    if decision is None:
+        print(f"stage: {options.stage} done")
+        return 0
+    version = f"version {decision['version']}: " if decision["version"] else ""
+    print(f"decision: {decision['decision']} {version}{'; '.join(decision['reasons'])}")
+    return 0
+
+
+def register_command(options: argparse.Namespace) -> int:
+    from fraud_training import registry, tracking
+
+    registry.check_complete(options.bundle)
+    with registry.explained("connecting"):
+        tracking.connect(options.experiment)
+    version = registry.register_bundle(options.bundle, options.alias, {"decision": "by hand"})
+    alias = f", {options.alias}" if options.alias else ""
+    print(f"{version.name} version {version.version}{alias}  (MLflow run {version.run_id})")
     return 0
 
 
@@ -109,6 +223,8 @@ def profile_check_command(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "train": train_command,
+    "retrain": retrain_command,
+    "register": register_command,
     "score": score_command,
     "profile-check": profile_check_command,
 }

@@ -130,7 +130,9 @@ def bootstrap(
     return estimates
 
 
-def choose_thresholds(scored: Scored) -> Thresholds:
+def choose_thresholds(
+    scored: Scored, review_budget: float = REVIEW_FALSE_POSITIVE_RATE
+) -> Thresholds:
     """The two thresholds by rule, from scores of validation rows.
 
     review: the lowest score at which the weighted false-positive rate is within its budget.
@@ -147,7 +149,7 @@ def choose_thresholds(scored: Scored) -> Thresholds:
     last = np.append(score[1:] != score[:-1], True)
     score, caught, wrong = score[last], caught[last], wrong[last]
 
-    within = np.flatnonzero(wrong / wrong[-1] <= REVIEW_FALSE_POSITIVE_RATE)
+    within = np.flatnonzero(wrong / wrong[-1] <= review_budget)
     review = _between(score[within[-1]] if len(within) else score[0], 1e-4, 0.9)
 
     # A threshold may lie above every score (nothing declined), so there is always one at the floor.

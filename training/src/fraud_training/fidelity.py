@@ -19,7 +19,7 @@ from fraud_training.dataset import Dataset
 from fraud_training.errors import UserError
 from fraud_training.evaluate import Scored, Thresholds
 from fraud_training.export import run_onnx
-from fraud_training.models import Candidate, fit
+from fraud_training.models import Candidate, Fitter, fit
 from fraud_training.profile import Profile
 
 BLOCKS = 5
@@ -84,7 +84,9 @@ class ProfileCheck:
         return found
 
 
-def cross_fitted_scores(candidate: Candidate, data: Dataset, seed: int) -> NDArray[np.float64]:
+def cross_fitted_scores(
+    candidate: Candidate, data: Dataset, seed: int, fitter: Fitter = fit
+) -> NDArray[np.float64]:
     """A score for every row by a model that was not trained on its block of time.
 
     For statistics only: some of these models look into the future, which no metric may.
@@ -94,7 +96,8 @@ def cross_fitted_scores(candidate: Candidate, data: Dataset, seed: int) -> NDArr
     scores = np.empty(len(data))
     for index in range(BLOCKS):
         inside = block == index
-        scores[inside] = fit(candidate, data.where(~inside), seed).predict(data.features[inside])
+        fitted = fitter(candidate, data.where(~inside), seed)
+        scores[inside] = fitted.predict(data.features[inside])
     return scores
 
 

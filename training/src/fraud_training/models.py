@@ -5,7 +5,7 @@ weights, so that its probabilities are those of the unthinned stream. Single-thr
 fixed seed make a rebuild on the same machine give the same model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,9 @@ class Fitted:
         )
         return scores
 
+
+Fitter = Callable[[Candidate, Dataset, int], Fitted]
+"""What fits a candidate with a seed: `fit` below, or another engine's function of that kind."""
 
 BASELINES: tuple[Candidate, ...] = tuple(
     Candidate("logistic-regression", {"C": c, "fraud_weight": weight})

@@ -4,6 +4,7 @@
 `.runtime/mlflow/`, with the artifacts beside it (MLflow's plain file store is deprecated).
 """
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,11 @@ from pathlib import Path
 
 # Before the import: a training run on someone's machine reports to nobody but its own store.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 
-from fraud_training import paths
+from fraud_training import paths, registry
 
 EXPERIMENT = "fraud-scorer"
 
@@ -29,8 +31,12 @@ def connect(experiment: str) -> str:
         store = paths.TRACKING_STORE
         store.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
-        if mlflow.get_experiment_by_name(experiment) is None:
-            mlflow.create_experiment(experiment, artifact_location=(store / "artifacts").as_uri())
+        # The first to come makes the tables: not two at once.
+        with (store / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if mlflow.get_experiment_by_name(experiment) is None:
+                place = (store / "artifacts").as_uri()
+                mlflow.create_experiment(experiment, artifact_location=place)
     mlflow.set_experiment(experiment)
     return str(mlflow.get_tracking_uri())
 
@@ -68,4 +74,5 @@ def record(
     mlflow.log_metrics(dict(metrics))
     for plot in plots:
         mlflow.log_artifact(str(plot), "plots")
-    mlflow.log_artifacts(str(bundle), "bundle")
+    with registry.staged(bundle) as copy:
+        mlflow.log_artifacts(str(copy), registry.ARTEFACT)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from fraud_training import __version__, paths, tracking
+from fraud_training import __version__, paths, registry, tracking
 from fraud_training.card import Compared, Facts, Judged, model_card
 from fraud_training.dataset import KAGGLE, Dataset, draw_synthetic, load_csv
 from fraud_training.errors import UserError
@@ -41,6 +42,7 @@ from fraud_training.models import (
     RIVALS,
     Candidate,
     Fitted,
+    Fitter,
     fit,
     xgboost_candidates,
 )
@@ -64,6 +66,7 @@ class Options:
     trials: int
     version: str
     resamples: int
+    register: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Outcome:
     test: dict[str, Estimate]
     check: ProfileCheck
     run_id: str
+    version: str | None
+    """Number of the registered version, where one was asked for."""
 
 
 def say(text: str) -> None:
@@ -120,14 +125,21 @@ def destination(options: Options, data: Dataset) -> Path:
     return chosen
 
 
-def validate(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Trial:
+def validate(
+    candidate: Candidate,
+    data: Dataset,
+    split: Split,
+    seed: int,
+    fitter: Fitter = fit,
+    seeds: int = SELECTION_SEEDS,
+) -> Trial:
     """Scores every validation window by a model of what came before, and pools the windows.
 
     Models that depend on their seed are fitted with several, and judged by the mean: one seed
     moves the average precision by more than neighbouring settings differ.
     """
-    seeds = [seed + n for n in range(1 if candidate.deterministic else SELECTION_SEEDS)]
-    pooled = [_score_validation(candidate, data, split, s) for s in seeds]
+    tried = [seed + n for n in range(1 if candidate.deterministic else seeds)]
+    pooled = [_score_validation(candidate, data, split, s, fitter) for s in tried]
     found = [metrics(scored) for scored in pooled]
     return Trial(
         candidate,
@@ -137,10 +149,12 @@ def validate(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Tr
     )
 
 
-def _score_validation(candidate: Candidate, data: Dataset, split: Split, seed: int) -> Scored:
+def _score_validation(
+    candidate: Candidate, data: Dataset, split: Split, seed: int, fitter: Fitter
+) -> Scored:
     parts = []
     for window in split.validation:
-        fitted = fit(candidate, data.where(window.training(data.time)), seed)
+        fitted = fitter(candidate, data.where(window.training(data.time)), seed)
         parts.append(score_window(fitted, data, window))
     return Scored(
         np.concatenate([p.score for p in parts]),
@@ -154,11 +168,18 @@ def score_window(fitted: Fitted, data: Dataset, window: Window) -> Scored:
     return Scored(fitted.predict(rows.features), rows.label, rows.weight)
 
 
-def try_all(candidates: Sequence[Candidate], data: Dataset, split: Split, seed: int) -> list[Trial]:
+def try_all(
+    candidates: Sequence[Candidate],
+    data: Dataset,
+    split: Split,
+    seed: int,
+    fitter: Fitter = fit,
+    seeds: int = SELECTION_SEEDS,
+) -> list[Trial]:
     """All candidates on the validation windows, in the order given."""
     trials = []
     for candidate in candidates:
-        trial = validate(candidate, data, split, seed)
+        trial = validate(candidate, data, split, seed, fitter, seeds)
         say(f"  {trial.average_precision:.4f}  {trial.log_loss:.5f}  {candidate.describe()}")
         trials.append(trial)
     return trials
@@ -330,7 +351,11 @@ def pack(verdict: Verdict, other: Verdict, run: Run) -> Outcome:
             plots=plot_all(verdict.test, judged.thresholds, judged.name, Path(scratch)),
             bundle=bundle,
         )
-    return Outcome(bundle, judged.thresholds, judged.test, check, run_id)
+    version = None
+    if options.register:
+        decision = {"decision": "by hand", "settled": "true", "data.sha256": data.fingerprint}
+        version = registry.register(MlflowClient(), judged.name, run_id, decision).version
+    return Outcome(bundle, judged.thresholds, judged.test, check, run_id, version)
 
 
 def training_table(
