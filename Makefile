@@ -53,6 +53,10 @@ produce: build ## Send transactions to 127.0.0.1:9092
 check: build ## Ask the worker whether model, ONNX Runtime, broker and topics are in order
 	$(release)/fraud-scorer check $(ARGS)
 
+.PHONY: retrain-demo
+retrain-demo: build kafka-jars python-env ## A model rots, is trained anew, and replaced in a running worker (5 min)
+	$(venv)/bin/python -m demos.retrain $(ARGS)
+
 .PHONY: train
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
 	$(venv)/bin/fraud-training train $(ARGS)
@@ -133,8 +137,8 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
-	$(venv)/bin/ruff check --config training/pyproject.toml deploy tests/deploy tests/fixtures benches
-	$(venv)/bin/ruff format --check --config training/pyproject.toml deploy tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/fixtures benches
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database
@@ -162,7 +166,7 @@ test-deploy: python-env airflow-env mlflow-env ## Tests of scripts, Makefile, im
 .PHONY: clean
 clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
 	$(CARGO) clean
-	rm -rf .runtime/onnxruntime .runtime/tools .runtime/venv .runtime/airflow .runtime/mlflow .runtime/spark \
+	rm -rf .runtime/onnxruntime .runtime/tools .runtime/venv .runtime/airflow .runtime/mlflow-server .runtime/spark \
 		.runtime/kafka/libs
 
 # ---- steps of the above ----------------------------------------------------------------------------------------

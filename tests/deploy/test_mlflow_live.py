@@ -27,8 +27,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, free_port, need, run, succeed
 
-SERVER = ROOT / ".runtime/mlflow/bin/mlflow"
-CLIENT = ROOT / ".runtime/mlflow/bin/python"
+SERVER = ROOT / ".runtime/mlflow-server/bin/mlflow"
+CLIENT = ROOT / ".runtime/mlflow-server/bin/python"
 MOTO = ROOT / ".runtime/venv/bin/moto_server"
 
 Services = dict[str, dict[str, Any]]
