@@ -121,8 +121,8 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
-	$(venv)/bin/ruff check --config training/pyproject.toml tests/deploy tests/fixtures benches
-	$(venv)/bin/ruff format --check --config training/pyproject.toml tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff check --config training/pyproject.toml tests/deploy tests/http tests/fixtures benches
+	$(venv)/bin/ruff format --check --config training/pyproject.toml tests/deploy tests/http tests/fixtures benches
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database
@@ -137,10 +137,15 @@ test-python: python-env ## Tests of the training package
 	cd training && ../$(venv)/bin/pytest
 
 .PHONY: test-deploy
-test-deploy: python-env ## Tests of scripts, Makefile, image and compose file
+test-deploy: python-env test-http ## Tests of scripts, Makefile, image, compose file, HTTP API and console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
 	$(venv)/bin/pytest -q tests/deploy
+
+.PHONY: test-http
+test-http: onnxruntime test-env ## Tests of the HTTP API against its description, and of the console in Chromium
+	$(CARGO) build --locked --quiet
+	.runtime/test-venv/bin/pytest -q tests/http
 
 .PHONY: clean
 clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
@@ -152,6 +157,10 @@ clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
 .PHONY: python-env
 python-env:
 	@scripts/python-env.sh
+
+.PHONY: test-env
+test-env:
+	@scripts/test-env.sh
 
 .PHONY: kafka-jars
 kafka-jars:

@@ -17,6 +17,7 @@
 //! | [`model`] | bundles: verified on load, scored by ONNX Runtime |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, readiness, and the edge that shows them |
+//! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
 //! | [`shutdown`], [`signals`] | how things end |
 //!
 //! docs/ARCHITECTURE.md says where to change what.
@@ -27,6 +28,7 @@ pub mod http;
 pub mod kafka;
 pub mod model;
 pub mod pipeline;
+pub mod scoring_service;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;

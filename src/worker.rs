@@ -8,6 +8,7 @@
 //! error here ([`StartError`]); after that only what the process cannot survive is.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::model::choice::KernelChoice;
 use crate::pipeline::commit::{CommitSettings, Guarantee, Interruption};
 use crate::pipeline::produce::Destination;
 use crate::pipeline::thread::{Ended, ScoringThread, ThreadSettings};
+use crate::scoring_service::{FixedBundle, Scoring};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Readiness;
@@ -98,7 +100,13 @@ pub struct Outcome {
 
 impl Worker {
     /// Checks everything, then starts the scoring threads. Waits for a broker that is down until told to stop.
-    pub fn start(settings: &WorkerSettings, readiness: &Readiness, shutdown: &Shutdown) -> Result<Worker, StartError> {
+    /// `scoring` answers over HTTP as soon as the bundle is verified, broker or not.
+    pub fn start(
+        settings: &WorkerSettings,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+        scoring: &Scoring,
+    ) -> Result<Worker, StartError> {
         readiness.hold("start", "loading the model bundle");
         let bundle = Bundle::load_for(&settings.model, settings.kernel)?;
         let manifest = &bundle.manifest;
@@ -114,6 +122,8 @@ impl Worker {
         );
         Instruments::default().model(&manifest.name, &manifest.version, &manifest.sha256);
         Instruments::default().engine(bundle.engine.name(), &bundle.engine.detail());
+
+        scoring.open(Arc::new(FixedBundle::new(bundle.clone(), settings.max_message_bytes)))?;
 
         readiness.hold("start", "waiting for a Kafka broker");
         let partitions = Inquiry::new(&settings.kafka)?.prepare(&settings.topics, shutdown)?;

@@ -12,6 +12,7 @@ use crate::http::{self, Edge};
 use crate::kafka::startup::{StartupError, Topics};
 use crate::model::choice::KernelChoice;
 use crate::pipeline::commit::Guarantee;
+use crate::scoring_service::Scoring;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
@@ -32,7 +33,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub worker: WorkerArguments,
 
-    /// Address of /metrics, /livez and /readyz; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
+    /// Address of the console, the HTTP API and /metrics; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<SocketAddr>,
 }
@@ -156,13 +157,15 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {}", arguments.http.unwrap_or(http::DEFAULT_ADDRESS)))
         .map_err(Failure::configuration)?;
     tracing::info!(address = %listener.local_addr()?, "HTTP edge listens");
-    runtime.spawn(http::serve(listener, Edge { metrics, readiness: readiness.clone() }));
+    let scoring = Scoring::new(settings.max_message_bytes);
+    let edge = Edge { metrics, readiness: readiness.clone(), scoring: scoring.clone() };
+    runtime.spawn(http::serve(listener, edge));
     {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
     }
 
-    let worker = match Worker::start(&settings, &readiness, &shutdown) {
+    let worker = match Worker::start(&settings, &readiness, &shutdown, &scoring) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {
             tracing::info!("stopped before a broker was reached; nothing was read");

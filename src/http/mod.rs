@@ -1,16 +1,40 @@
-//! The HTTP edge: `/metrics`, `/livez`, `/readyz`. Reads what the pipeline publishes; never touches its path.
+//! The HTTP edge. Reads what the pipeline publishes; never touches its path.
 //!
-//! Bound to loopback unless told otherwise. It runs on the process's small tokio runtime, scoring threads do not.
+//! | path | what it is | where |
+//! |---|---|---|
+//! | `/metrics`, `/livez`, `/readyz` | for Prometheus and supervisors | here |
+//! | `/v1/score`, `/invocations` | scores for those who ask | [`score`], `scoring_service` |
+//! | `/ping`, `/health` | what MLflow's scoring server has for supervisors | here |
+//! | `/openapi.json`, `/docs` | the description of these | [`openapi`] |
+//! | `/`, `/v1/events` | the console and what feeds it | [`console`], [`events`] |
+//!
+//! [`connections`] accepts and bounds them. Bound to loopback unless told otherwise; [`guard`] keeps other sites' pages out. It runs on the process's small tokio
+//! runtime, scoring threads do not. Every refusal is a [`problem::Problem`].
+
+mod connections;
+pub mod console;
+pub mod events;
+mod exposition;
+pub mod guard;
+pub mod openapi;
+pub mod problem;
+pub mod score;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
+use self::connections::Limits;
+use self::events::Feed;
+use self::problem::Problem;
+use self::score::Gate;
+use crate::scoring_service::{Protocol, Scoring};
 use crate::telemetry::metrics::Exposition;
 use crate::telemetry::readiness::Readiness;
 
@@ -24,6 +48,8 @@ pub struct Edge {
     pub metrics: Exposition,
     /// Reasons against readiness.
     pub readiness: Readiness,
+    /// Scores those who ask.
+    pub scoring: Scoring,
 }
 
 /// Listens on `address`; on [`DEFAULT_ADDRESS`] where none was asked for, or on a free port where a second worker of
@@ -43,15 +69,53 @@ pub async fn listen(address: Option<SocketAddr>) -> std::io::Result<TcpListener>
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, edge: Edge) -> std::io::Result<()> {
-    axum::serve(listener, router(edge)).await
+    let loopback = listener.local_addr()?.ip().is_loopback();
+    let feed = Feed::start(edge.metrics.clone(), edge.readiness.clone(), edge.scoring.clone());
+    connections::serve(listener, router(edge, feed, loopback), Limits::default()).await
 }
 
-fn router(edge: Edge) -> Router {
+fn router(edge: Edge, feed: Feed, loopback: bool) -> Router {
+    let gate = Gate::new(edge.scoring.clone());
+    let guarded = Router::new()
+        .route(
+            "/v1/score",
+            post(async |State(gate): State<Gate>, request| gate.answer(Protocol::Verdict, request).await),
+        )
+        .route(
+            "/invocations",
+            post(async |State(gate): State<Gate>, request| gate.answer(Protocol::Mlflow, request).await),
+        )
+        .route("/openapi.json", get(async |State(gate): State<Gate>| openapi::document(gate.scoring())))
+        .with_state(gate)
+        .route("/docs", get(openapi::page))
+        .route("/", get(console::page))
+        .route("/v1/events", get(events::stream).with_state(feed))
+        .route_layer(from_fn(move |request: Request, next: Next| guarded(loopback, request, next)));
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/ping", get(ping))
+        .route("/health", get(ping))
         .with_state(edge)
+        .merge(guarded)
+        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()))
+}
+
+async fn guarded(loopback: bool, request: Request, next: Next) -> Response {
+    match guard::refusal(request.method(), request.headers(), loopback) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// As MLflow's scoring server answers: whether there is a model to score with.
+async fn ping(State(edge): State<Edge>) -> Response {
+    match edge.scoring.about() {
+        Some(_) => "\n".into_response(),
+        None => Problem::not_ready("the model is not loaded yet").into_response(),
+    }
 }
 
 async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {

@@ -13,6 +13,8 @@ use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use super::histogram::{Buckets, Histogram};
+use super::requests;
+use super::suspicious::Gathered;
 
 /// Upper bounds of the score histogram: even, with the ends that thresholds live at.
 const SCORE_BOUNDS: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
@@ -48,6 +50,7 @@ impl Exposition {
     pub fn render(&self) -> String {
         let mut text = self.counters.render();
         histograms().render(&mut text);
+        requests::render(&mut text);
         text
     }
 }
@@ -62,6 +65,7 @@ fn describe() {
         ("fraud_scorer_dead_letters_total", "Messages committed to the dead-letter topic, by error class"),
         ("fraud_scorer_rebalances_total", "Times partitions were assigned, revoked or lost"),
         ("fraud_scorer_redone_total", "Times the work since the last commit was thrown away and read again"),
+        ("fraud_scorer_http_requests_total", "Scoring requests over HTTP, by path and status"),
     ] {
         describe_counter!(name, help);
     }
@@ -215,6 +219,7 @@ impl Instruments {
         }
         self.histograms.score.drain(&mut tally.scores);
         self.histograms.end_to_end.drain(&mut tally.latency);
+        tally.suspicious.publish();
         tally.clear();
     }
 }
@@ -227,6 +232,8 @@ pub struct Tally {
     scores: Buckets,
     latency: Buckets,
     timestamps: Vec<i64>,
+    /// Some of the verdicts at review or decline, for the console.
+    pub suspicious: Gathered,
 }
 
 impl Default for Tally {
@@ -237,6 +244,7 @@ impl Default for Tally {
             scores: Buckets::new(SCORE_BOUNDS),
             latency: Buckets::new(LATENCY_BOUNDS),
             timestamps: Vec::new(),
+            suspicious: Gathered::default(),
         }
     }
 }
@@ -262,6 +270,7 @@ impl Tally {
         self.scores.clear();
         self.latency.clear();
         self.timestamps.clear();
+        self.suspicious.clear();
     }
 }
 

@@ -3,3 +3,5 @@
 pub mod histogram;
 pub mod metrics;
 pub mod readiness;
+pub mod requests;
+pub mod suspicious;

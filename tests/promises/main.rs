@@ -7,6 +7,7 @@
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
 //! - `foreign_model`: anyone's ONNX classifier, bundled by hand as the guide says, scores as its own library does
+//! - `http`: over HTTP the same verdicts, refusals that say why, and topics that never wait for either
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //!
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
@@ -14,6 +15,7 @@
 
 mod exactly_once;
 mod foreign_model;
+mod http;
 mod kernel;
 mod offline;
 mod poison;
