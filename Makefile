@@ -137,8 +137,8 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
-	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy tests/deploy tests/fixtures benches
-	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/fixtures benches
+	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
+	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database
@@ -158,10 +158,15 @@ test-spark: ## Tests of the Spark engine, in local mode (needs Java 17)
 	cd training && ../.runtime/spark/bin/python -m pytest -p no:cacheprovider tests/test_spark.py
 
 .PHONY: test-deploy
-test-deploy: python-env airflow-env mlflow-env ## Tests of scripts, Makefile, images, compose file, schedule, Terraform
+test-deploy: python-env airflow-env mlflow-env test-http ## Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
 	$(venv)/bin/pytest -q tests/deploy
+
+.PHONY: test-http
+test-http: onnxruntime test-env ## Tests of the HTTP API against its description, and of the console in Chromium
+	$(CARGO) build --locked --quiet
+	.runtime/test-venv/bin/pytest -q tests/http
 
 .PHONY: clean
 clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
@@ -182,6 +187,10 @@ airflow-env:
 .PHONY: mlflow-env
 mlflow-env:
 	@scripts/mlflow-env.sh
+
+.PHONY: test-env
+test-env:
+	@scripts/test-env.sh
 
 .PHONY: kafka-jars
 kafka-jars:

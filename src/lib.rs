@@ -18,6 +18,7 @@
 //! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, readiness, and the edge that shows them |
+//! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
 //! | [`shutdown`], [`signals`] | how things end |
 //!
 //! docs/ARCHITECTURE.md says where to change what.
@@ -29,6 +30,7 @@ pub mod http;
 pub mod kafka;
 pub mod model;
 pub mod pipeline;
+pub mod scoring_service;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;

@@ -34,6 +34,7 @@ use crate::model::exchange::ChallengerSettings;
 use crate::model::source::Candidate;
 use crate::pipeline::commit::Guarantee;
 use crate::pipeline::shadow::Share;
+use crate::scoring_service::Scoring;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
@@ -50,6 +51,9 @@ const PARTITIONS: i32 = 4;
 
 /// How long the last verdicts may take after the last transaction was delivered.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Largest transaction and largest request, bytes.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// Arguments of `demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,7 +99,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(http::listen(None)).context("cannot listen on loopback")?;
     let address = listener.local_addr()?;
-    let edge = Edge::new(metrics, readiness.clone(), Admin::new(address, None));
+    let scoring = Scoring::new(MAX_MESSAGE_BYTES);
+    let edge = Edge::new(metrics, readiness.clone(), scoring, Admin::new(address, None));
     runtime.spawn(http::serve(listener, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     {
@@ -112,14 +117,14 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let settings = worker_settings(&arguments, client_config(&kafka));
     let candidate = Candidate::of_directory(&arguments.model);
     let exchange = open_exchange(&settings, candidate, None, &readiness).map_err(Failure::configuration)?;
-    edge.exchange(exchange.clone());
+    edge.open(&exchange).map_err(Failure::configuration)?;
     let worker = Worker::start(&settings, &exchange, &readiness, &shutdown).map_err(|error| match error {
         error @ StartError::Thread(_) => Failure::at_run_time(error),
         error => Failure::configuration(error),
     })?;
     let mut audience =
         Audience::subscribe(&settings.kafka, VERDICTS, DEAD_LETTERS).context("cannot subscribe to the verdicts")?;
-    println!("fraud-scorer demo: embedded broker {}, metrics http://{address}/metrics", broker.address());
+    println!("fraud-scorer demo: console http://{address}/, embedded broker {}", broker.address());
 
     // Joining the group takes a moment that no running worker has: it is not part of the latency.
     let deadline = Instant::now() + PATIENCE;
@@ -192,7 +197,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         threads: usize::from(arguments.threads),
         instance_id: "demo".into(),
         max_batch: 1024,
-        max_message_bytes: 1 << 20,
+        max_message_bytes: MAX_MESSAGE_BYTES,
         commit_interval: Duration::from_millis(100),
         drain_timeout: Duration::from_secs(10),
         drift: DriftSettings::default(),

@@ -19,6 +19,7 @@ use crate::model::registry::follower::Follower;
 use crate::model::source::{Candidate, ModelSource};
 use crate::pipeline::commit::Guarantee;
 use crate::pipeline::shadow::Share;
+use crate::scoring_service::Scoring;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
@@ -39,7 +40,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub worker: WorkerArguments,
 
-    /// Address of /metrics, /livez and /readyz; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
+    /// Address of the console, the HTTP API and /metrics; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<SocketAddr>,
 
@@ -215,7 +216,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .map_err(Failure::configuration)?;
     tracing::info!(address = %listener.local_addr()?, "HTTP edge listens");
     let admin = Admin::new(listener.local_addr()?, admin_token(arguments.admin_token_file.as_deref())?);
-    let edge = Edge::new(metrics, readiness.clone(), admin);
+    let scoring = Scoring::new(settings.max_message_bytes);
+    let edge = Edge::new(metrics, readiness.clone(), scoring, admin);
     runtime.spawn(http::serve(listener, edge.clone()));
     {
         let _guard = runtime.enter();
@@ -232,7 +234,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     };
     let exchange =
         open_exchange(&settings, opened.candidate, challenger, &readiness).map_err(Failure::configuration)?;
-    edge.exchange(exchange.clone());
+    edge.open(&exchange).map_err(Failure::configuration)?;
     let worker = match Worker::start(&settings, &exchange, &readiness, &shutdown) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {

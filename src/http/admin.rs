@@ -5,16 +5,17 @@
 //! can be made to connect by any page that it shows, so without a token a request with an `Origin`, or for a `Host` that is
 //! not loopback (a name that was bent to 127.0.0.1), is refused.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Edge;
+use super::guard::is_loopback as names_loopback;
+use super::problem::Problem;
 use crate::model::exchange::Exchange;
 
 /// Characters that a token has at least: what can be guessed is no secret.
@@ -60,23 +61,6 @@ impl Admin {
     }
 }
 
-/// Whether a Host header (`name`, `name:port`, `[v6]:port`) is an address of loopback, or localhost.
-fn names_loopback(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((name, "")) => (name, None),
-            Some((name, port)) => (name, Some(port.strip_prefix(':').unwrap_or("no port"))),
-            None => return false,
-        },
-        None => match host.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
-        },
-    };
-    port.is_none_or(|port| port.parse::<u16>().is_ok())
-        && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
-}
-
 fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
@@ -97,7 +81,7 @@ pub(super) async fn rollback(
 ) -> Response {
     change(edge, peer, headers, |exchange, why| match exchange.rollback(&why) {
         Ok(_) => Json(exchange.status()).into_response(),
-        Err(error) => refuse(StatusCode::CONFLICT, &error.to_string()),
+        Err(error) => Problem::no_previous_model(error.to_string()).into_response(),
     })
     .await
 }
@@ -110,7 +94,7 @@ pub(super) async fn reload(
 ) -> Response {
     change(edge, peer, headers, |exchange, _| match exchange.reload() {
         Ok(()) => Json(exchange.status()).into_response(),
-        Err(refusal) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &refusal.to_string()),
+        Err(refusal) => Problem::model_refused(refusal.to_string()).into_response(),
     })
     .await
 }
@@ -124,19 +108,15 @@ async fn change(
 ) -> Response {
     if let Err(how) = edge.admin.allows(peer, &headers) {
         tracing::warn!(%peer, reason = how, "a request to /admin was refused");
-        return refuse(StatusCode::FORBIDDEN, how);
+        return Problem::forbidden(how).into_response();
     }
     let Some(exchange) = edge.exchange.get().cloned() else { return starting() };
     let done = tokio::task::spawn_blocking(move || work(&exchange, format!("asked for by {}", peer.ip())));
-    done.await.unwrap_or_else(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
+    done.await.unwrap_or_else(|error| Problem::internal(error.to_string()).into_response())
 }
 
 fn starting() -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, "no model is loaded yet: /readyz says what the worker waits for")
-}
-
-fn refuse(status: StatusCode, reason: &str) -> Response {
-    (status, Json(json!({"error": reason}))).into_response()
+    Problem::not_ready("no model is loaded yet: /readyz says what the worker waits for").into_response()
 }
 
 #[cfg(test)]

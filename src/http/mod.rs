@@ -1,12 +1,26 @@
-//! The HTTP edge: `/metrics`, `/livez`, `/readyz`, `/model`, and `/admin/…`. Reads what the pipeline publishes; never
-//! touches its path.
+//! The HTTP edge. Reads what the pipeline publishes; never touches its path.
 //!
-//! ```text
-//!  GET  /metrics, /livez, /readyz, /model ─► read
-//!  POST /admin/rollback, /admin/reload    ─► admin: may they? ─► exchange (on a thread that may wait)
-//! ```
+//! | path | what it is | where |
+//! |---|---|---|
+//! | `/metrics`, `/livez`, `/readyz` | for Prometheus and supervisors | here |
+//! | `/v1/score`, `/invocations` | scores for those who ask | [`score`], `scoring_service` |
+//! | `/ping`, `/health` | what MLflow's scoring server has for supervisors | here |
+//! | `/openapi.json`, `/docs` | the description of these | [`openapi`] |
+//! | `/`, `/v1/events` | the console and what feeds it | [`console`], [`events`] |
+//! | `/model` | what serves, what did, and what happened | `admin` |
+//! | `/admin/rollback`, `/admin/reload` | another model, for those who may | `admin` |
 //!
-//! Bound to loopback unless told otherwise. It runs on the process's small tokio runtime, scoring threads do not.
+//! [`connections`] accepts and bounds them. Bound to loopback unless told otherwise; [`guard`] keeps other sites' pages out.
+//! It runs on the process's small tokio runtime, scoring threads do not. Every refusal is a [`problem::Problem`].
+
+mod connections;
+pub mod console;
+pub mod events;
+mod exposition;
+pub mod guard;
+pub mod openapi;
+pub mod problem;
+pub mod score;
 
 mod admin;
 
@@ -14,14 +28,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 pub use self::admin::{Admin, SHORTEST_TOKEN};
+use self::connections::Limits;
+use self::events::Feed;
+use self::problem::Problem;
+use self::score::Gate;
+use crate::model::ModelError;
 use crate::model::exchange::Exchange;
+use crate::scoring_service::{Protocol, Scoring};
 use crate::telemetry::metrics::Exposition;
 use crate::telemetry::readiness::Readiness;
 
@@ -33,6 +54,8 @@ pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 pub struct Edge {
     metrics: Exposition,
     readiness: Readiness,
+    /// Scores those who ask.
+    scoring: Scoring,
     admin: Arc<Admin>,
     /// There once the first model is verified.
     exchange: Arc<OnceLock<Exchange>>,
@@ -40,14 +63,15 @@ pub struct Edge {
 
 impl Edge {
     /// What is there from the start.
-    pub fn new(metrics: Exposition, readiness: Readiness, admin: Admin) -> Edge {
-        Edge { metrics, readiness, admin: Arc::new(admin), exchange: Arc::default() }
+    pub fn new(metrics: Exposition, readiness: Readiness, scoring: Scoring, admin: Admin) -> Edge {
+        Edge { metrics, readiness, scoring, admin: Arc::new(admin), exchange: Arc::default() }
     }
 
-    /// The worker's models, once there are any.
-    pub fn exchange(&self, exchange: Exchange) {
+    /// The worker's models, once there are any: from now on the edge scores, broker or not.
+    pub fn open(&self, exchange: &Exchange) -> Result<(), ModelError> {
         // Set once; a second worker of the process would show the first's.
-        let _ = self.exchange.set(exchange);
+        let _ = self.exchange.set(exchange.clone());
+        self.scoring.open(Arc::new(exchange.clone()))
     }
 }
 
@@ -68,10 +92,28 @@ pub async fn listen(address: Option<SocketAddr>) -> std::io::Result<TcpListener>
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, edge: Edge) -> std::io::Result<()> {
-    axum::serve(listener, router(edge).into_make_service_with_connect_info::<SocketAddr>()).await
+    let loopback = listener.local_addr()?.ip().is_loopback();
+    let feed = Feed::start(edge.metrics.clone(), edge.readiness.clone(), edge.scoring.clone());
+    connections::serve(listener, router(edge, feed, loopback), Limits::default()).await
 }
 
-fn router(edge: Edge) -> Router {
+fn router(edge: Edge, feed: Feed, loopback: bool) -> Router {
+    let gate = Gate::new(edge.scoring.clone());
+    let guarded = Router::new()
+        .route(
+            "/v1/score",
+            post(async |State(gate): State<Gate>, request| gate.answer(Protocol::Verdict, request).await),
+        )
+        .route(
+            "/invocations",
+            post(async |State(gate): State<Gate>, request| gate.answer(Protocol::Mlflow, request).await),
+        )
+        .route("/openapi.json", get(async |State(gate): State<Gate>| openapi::document(gate.scoring())))
+        .with_state(gate)
+        .route("/docs", get(openapi::page))
+        .route("/", get(console::page))
+        .route("/v1/events", get(events::stream).with_state(feed))
+        .route_layer(from_fn(move |request: Request, next: Next| guarded(loopback, request, next)));
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
@@ -79,7 +121,27 @@ fn router(edge: Edge) -> Router {
         .route("/model", get(admin::model))
         .route("/admin/rollback", post(admin::rollback))
         .route("/admin/reload", post(admin::reload))
+        .route("/ping", get(ping))
+        .route("/health", get(ping))
         .with_state(edge)
+        .merge(guarded)
+        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()))
+}
+
+async fn guarded(loopback: bool, request: Request, next: Next) -> Response {
+    match guard::refusal(request.method(), request.headers(), loopback) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// As MLflow's scoring server answers: whether there is a model to score with.
+async fn ping(State(edge): State<Edge>) -> Response {
+    match edge.scoring.about() {
+        Some(_) => "\n".into_response(),
+        None => Problem::not_ready("the model is not loaded yet").into_response(),
+    }
 }
 
 async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {

@@ -144,6 +144,11 @@ impl Exchange {
         Seat { inner: self.inner.clone(), thread }
     }
 
+    /// Largest value that its engines parse, bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        self.inner.settings.max_message_bytes
+    }
+
     /// The model that serves.
     pub fn serving(&self) -> Arc<LoadedModel> {
         self.inner.state().serving.clone()
@@ -295,8 +300,8 @@ fn prepare(
     known: &[Arc<LoadedModel>],
 ) -> Result<(Arc<LoadedModel>, Vec<ThreadModel>), Refusal> {
     let origin = candidate.origin.clone();
-    let (mut model, bundle) = LoadedModel::load(candidate, settings.kernel, number)?;
-    model.drift = drift::open(&bundle.directory, &model.manifest, settings.drift);
+    let mut model = LoadedModel::load(candidate, settings.kernel, number)?;
+    model.drift = drift::open(&model.bundle.directory, &model.manifest, settings.drift);
     let model = Arc::new(model);
     let refuse = |refusal: Refusal| refusal.of(&origin);
     for other in known {
@@ -306,7 +311,7 @@ fn prepare(
     let recent = samples.copy();
     let mut items = Vec::with_capacity(settings.threads);
     for _ in 0..settings.threads {
-        let item = ThreadModel::new(model.clone(), &bundle, settings.max_message_bytes, &settings.input_topic);
+        let item = ThreadModel::new(model.clone(), settings.max_message_bytes, &settings.input_topic);
         items.push(item.map_err(|error| refuse(Refusal::new(Gate::WarmUp, error.to_string())))?);
     }
     if let Some(first) = items.first_mut() {

@@ -16,7 +16,7 @@ use std::ffi::CStr;
 use std::ops::Range;
 
 use fraud_wire::dead_letter::{self, ErrorClass, Rejection};
-use fraud_wire::verdict::TRACEPARENT_HEADER;
+use fraud_wire::verdict::{Decision, TRACEPARENT_HEADER};
 
 use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
@@ -32,6 +32,9 @@ const _: () = assert!(TRACEPARENT.count_bytes() == TRACEPARENT_HEADER.len());
 
 /// Bytes of verdicts that are gathered at most before they are sent: bounds the buffer, and keeps it in the cache.
 const GATHERED_BYTES: usize = 256 * 1024;
+
+/// The feature that the console shows as what a transaction was about, where the model has it.
+const AMOUNT: &str = "Amount";
 
 /// Where messages go.
 #[derive(Clone, Debug)]
@@ -178,10 +181,15 @@ impl Writer {
         }
         let timestamp = record.timestamp();
         let traceparent = record.header(TRACEPARENT);
+        let first = rows.start;
         for row in model.engine.rows(rows) {
             let begin = self.verdicts.values.len();
             self.verdict(record, timestamp, &row, model);
             tally.verdict(row.decision, row.score, timestamp);
+            if row.decision != Decision::Approve && tally.suspicious.has_room() {
+                let amount = model.engine.feature(first + row.meta.row as usize, AMOUNT);
+                tally.suspicious.add(&self.verdicts.values[begin..], amount);
+            }
             let Some(traceparent) = traceparent else {
                 self.verdicts.end_message(index);
                 continue;

@@ -16,6 +16,8 @@ use super::comparisons::{ComparisonTally, Comparisons, comparisons};
 use super::drift;
 use super::histogram::{Buckets, Histogram};
 use super::models::{Models, models};
+use super::requests;
+use super::suspicious::Gathered;
 use crate::drift::Pending;
 use crate::pipeline::compare::Comparison;
 
@@ -56,6 +58,7 @@ impl Exposition {
         comparisons().render(&mut text);
         histograms().render(&mut text);
         drift::render(&mut text);
+        requests::render(&mut text);
         text
     }
 }
@@ -71,6 +74,7 @@ fn describe() {
         ("fraud_scorer_rebalances_total", "Times partitions were assigned, revoked or lost"),
         ("fraud_scorer_model_swaps_total", "Models that asked to serve, by what became of it, and rollbacks"),
         ("fraud_scorer_redone_total", "Times the work since the last commit was thrown away and read again"),
+        ("fraud_scorer_http_requests_total", "Scoring requests over HTTP, by path and status"),
     ] {
         describe_counter!(name, help);
     }
@@ -266,6 +270,7 @@ impl Instruments {
         self.histograms.end_to_end.drain(&mut tally.latency);
         self.comparisons.committed(&mut tally.comparisons);
         tally.drift.publish(Instant::now());
+        tally.suspicious.publish();
         tally.clear();
     }
 }
@@ -281,6 +286,8 @@ pub struct Tally {
     comparisons: ComparisonTally,
     /// What the rows looked like.
     pub drift: Pending,
+    /// Some of the verdicts at review or decline, for the console.
+    pub suspicious: Gathered,
 }
 
 impl Default for Tally {
@@ -293,6 +300,7 @@ impl Default for Tally {
             timestamps: Vec::new(),
             comparisons: ComparisonTally::default(),
             drift: Pending::default(),
+            suspicious: Gathered::default(),
         }
     }
 }
@@ -326,6 +334,7 @@ impl Tally {
         self.timestamps.clear();
         self.comparisons.clear();
         self.drift.clear();
+        self.suspicious.clear();
     }
 }
 

@@ -6,3 +6,5 @@ pub mod histogram;
 pub mod metrics;
 pub mod models;
 pub mod readiness;
+pub mod requests;
+pub mod suspicious;

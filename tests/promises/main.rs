@@ -10,6 +10,7 @@
 //! - `swap`: another model takes over between two batches: nothing lost, every verdict names what scored it, and back
 //! - `challenger`: a second model in the shadow: compared exactly once, and never in a verdict's way
 //! - `drift`: traffic unlike the training data shows, traffic like it does not
+//! - `http`: over HTTP the same verdicts, refusals that say why, and topics that never wait for either
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
 //!
@@ -20,6 +21,7 @@ mod challenger;
 mod drift;
 mod exactly_once;
 mod foreign_model;
+mod http;
 mod kernel;
 mod offline;
 mod poison;

@@ -142,7 +142,8 @@ impl Inner {
         };
         let origin = candidate.origin.clone();
         let refuse = |refusal: Refusal| refusal.of(&origin);
-        let (model, bundle) = LoadedModel::load(candidate, self.settings.kernel, number)?;
+        let model = LoadedModel::load(candidate, self.settings.kernel, number)?;
+        let bundle = model.bundle.clone();
         gates::compatible(&model, serving).map_err(refuse)?;
         if let Some(reason) = unfit(serving, &model) {
             return Err(refuse(Refusal::new(Gate::Compatible, reason)));

@@ -31,26 +31,29 @@ pub struct LoadedModel {
     pub golden_records: usize,
     /// Where it came from.
     pub candidate: Candidate,
+    /// The bundle, for engines beyond those of the scoring threads.
+    pub bundle: Arc<Bundle>,
     /// Watches its traffic; `None` for a challenger, and where there is nothing to compare with.
     pub drift: Option<Arc<DriftMonitor>>,
 }
 
 impl LoadedModel {
     /// Loads and verifies the candidate's bundle; a registered candidate has its version from the registry.
-    pub(super) fn load(candidate: Candidate, kernel: KernelChoice, number: u64) -> Result<(Self, Bundle), Refusal> {
+    pub(super) fn load(candidate: Candidate, kernel: KernelChoice, number: u64) -> Result<Self, Refusal> {
         let bundle = candidate
             .load(kernel)
+            .map(Arc::new)
             .map_err(|error| Refusal::new(gate_of(&error), error.to_string()).of(&candidate.origin))?;
-        let model = LoadedModel {
+        Ok(LoadedModel {
             number,
             manifest: bundle.manifest.clone(),
             engine: bundle.engine.name(),
             engine_detail: bundle.engine.detail(),
             golden_records: bundle.golden_records,
             candidate,
+            bundle,
             drift: None,
-        };
-        Ok((model, bundle))
+        })
     }
 
     /// `name@version`, as in headers and logs.
@@ -92,14 +95,13 @@ pub struct ThreadModel {
 }
 
 impl ThreadModel {
-    /// One thread's share of `model`, whose bundle is `bundle`.
+    /// One thread's share of `model`.
     pub(super) fn new(
         model: Arc<LoadedModel>,
-        bundle: &Bundle,
         max_message_bytes: usize,
         input_topic: &str,
     ) -> Result<ThreadModel, ModelError> {
-        let mut engine = Engine::new(bundle, max_message_bytes)?;
+        let mut engine = Engine::new(&model.bundle, max_message_bytes)?;
         engine.watch(model.drift.clone());
         let encoder = Encoder::new(&model.manifest.name, &model.manifest.version, input_topic);
         Ok(ThreadModel { model, engine, encoder })

@@ -1,0 +1,170 @@
+//! `/v1/score` and `/invocations`: a request's body to the scoring service, its answer back, within bounds.
+//!
+//! ```text
+//!  headers ─► media type ─► admitted by size ─► body within the time limit ─► scoring service ─► answer
+//!                │                │                   │                          │
+//!                415              413, 503            408                        4xx, 503     (problem+json)
+//! ```
+//!
+//! The bytes of all bodies in flight are bounded: a request is admitted by the length it announces, before a byte of its
+//! body is read; without an announced length it counts as the longest. What is over the bound is refused at once and told
+//! when to come back, so an overload costs those who cause it and neither memory nor the scoring of topics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::Problem;
+use crate::scoring_service::{Protocol, Scoring, Unscored};
+use crate::telemetry::requests::{self, Path};
+
+/// How long a body may take to arrive, and then its scores.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of bodies in flight together, unless one request alone may be larger.
+const IN_FLIGHT_BYTES: usize = 64 << 20;
+
+/// In-flight bytes are counted in these units, so that the largest setting fits a semaphore.
+const UNIT: usize = 1 << 10;
+
+/// Admits requests to the scoring service.
+#[derive(Clone)]
+pub struct Gate {
+    scoring: Scoring,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// A gate before `scoring`.
+    pub fn new(scoring: Scoring) -> Gate {
+        let bytes = IN_FLIGHT_BYTES.max(scoring.max_request_bytes());
+        Gate { scoring, in_flight: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))) }
+    }
+
+    /// The service behind it.
+    pub fn scoring(&self) -> &Scoring {
+        &self.scoring
+    }
+
+    /// Answers a request of either protocol.
+    pub async fn answer(&self, protocol: Protocol, request: Request) -> Response {
+        let began = Instant::now();
+        let response = match self.scores(protocol, request).await {
+            Ok(json) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response(),
+            Err(problem) => problem.into_response(),
+        };
+        let path = match protocol {
+            Protocol::Verdict => Path::Score,
+            Protocol::Mlflow => Path::Invocations,
+        };
+        requests::answered(path, response.status().as_u16(), began.elapsed());
+        response
+    }
+
+    async fn scores(&self, protocol: Protocol, mut request: Request) -> Result<Vec<u8>, Problem> {
+        check_media_type(request.headers())?;
+        let limit = self.scoring.max_request_bytes();
+        let _admitted = self.admit(announced_length(request.headers()), limit)?;
+        DefaultBodyLimit::max(limit).apply(&mut request);
+        let body = tokio::time::timeout(TIME_LIMIT, Bytes::from_request(request, &()));
+        let body = match body.await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(Problem::too_large(limit));
+            }
+            Ok(Err(error)) => return Err(Problem::unreadable_body(error.body_text())),
+            Err(_) => return Err(Problem::slow_request(TIME_LIMIT.as_secs())),
+        };
+        match tokio::time::timeout(TIME_LIMIT, self.scoring.score(protocol, body)).await {
+            Ok(Ok(json)) => Ok(json),
+            Ok(Err(Unscored::Rejected(rejection))) => Err(rejection.into()),
+            Ok(Err(unready @ (Unscored::NotReady | Unscored::Ended))) => Err(Problem::not_ready(unready.to_string())),
+            Ok(Err(full @ Unscored::Overloaded)) => Err(Problem::overloaded(full.to_string())),
+            Err(_) => Err(Problem::time_limit(TIME_LIMIT.as_secs())),
+        }
+    }
+
+    fn admit(&self, announced: Option<usize>, limit: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let bytes = announced.unwrap_or(limit);
+        if bytes > limit {
+            return Err(Problem::too_large(limit));
+        }
+        // Settings allow a gigabyte: in units it fits.
+        let units = u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX);
+        self.in_flight.clone().try_acquire_many_owned(units).map_err(|_| {
+            Problem::overloaded(format!("requests of {IN_FLIGHT_BYTES} bytes together are in flight already"))
+        })
+    }
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Only JSON in UTF-8, uncompressed. That it must be said also keeps HTML forms of other sites out: they cannot say it.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("unreadable"));
+    let Some(media_type) = text(header::CONTENT_TYPE) else {
+        return Err(Problem::unsupported_media_type("header content-type is missing: send application/json"));
+    };
+    let mut parts = media_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json"));
+    let parameter = parts.find(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        !(name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8"))
+    });
+    if !is_json || parameter.is_some() {
+        let detail = format!("content-type is {media_type:?}: send application/json, in UTF-8");
+        return Err(Problem::unsupported_media_type(detail));
+    }
+    match text(header::CONTENT_ENCODING) {
+        None | Some("identity") => Ok(()),
+        Some(other) => {
+            Err(Problem::unsupported_media_type(format!("content-encoding is {other:?}: send the body uncompressed")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(headers: &[(&'static str, &str)]) -> bool {
+        let headers =
+            headers.iter().map(|(name, value)| ((*name).parse().expect("name"), value.parse().expect("value")));
+        check_media_type(&headers.collect()).is_ok()
+    }
+
+    #[test]
+    fn only_plain_json_is_read() {
+        assert!(accepted(&[("content-type", "application/json")]));
+        assert!(accepted(&[("content-type", "Application/JSON; charset=UTF-8")]));
+        for headers in [
+            &[][..],
+            &[("content-type", "text/plain")],
+            &[("content-type", "application/x-www-form-urlencoded")],
+            &[("content-type", "application/json; charset=latin-1")],
+            &[("content-type", "application/json; boundary=x")],
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+        ] {
+            assert!(!accepted(headers), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_in_flight_are_bounded_and_come_back() {
+        let gate = Gate::new(Scoring::new(1 << 20));
+        let admitted: Vec<_> = (0..64).map(|_| gate.admit(None, 1 << 20).expect("room")).collect();
+        let refused = gate.admit(Some(1), 1 << 20).expect_err("full");
+        assert_eq!(refused.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        drop(admitted);
+        assert!(gate.admit(Some(1 << 20), 1 << 20).is_ok());
+        let refused = gate.admit(Some((1 << 20) + 1), 1 << 20).expect_err("too large");
+        assert_eq!(refused.status(), axum::http::StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

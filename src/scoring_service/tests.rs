@@ -1,0 +1,200 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fraud_wire::dead_letter::ErrorClass;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// One bundle that serves as long as the process lives.
+pub struct FixedBundle {
+    bundle: Bundle,
+    max_message_bytes: usize,
+}
+
+impl FixedBundle {
+    /// `bundle`, with transactions of at most `max_message_bytes`.
+    pub fn new(bundle: Bundle, max_message_bytes: usize) -> FixedBundle {
+        FixedBundle { bundle, max_message_bytes }
+    }
+}
+
+impl Serving for FixedBundle {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn load(&self) -> Result<Served, ModelError> {
+        let engine = Engine::new(&self.bundle, self.max_message_bytes)?;
+        Ok(Served { generation: 1, engine, about: About::of(&self.bundle) })
+    }
+}
+
+fn bundle(name: &str) -> Bundle {
+    Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)).unwrap()
+}
+
+fn open() -> Scoring {
+    let scoring = Scoring::new(1 << 20);
+    scoring.open(Arc::new(FixedBundle::new(bundle("fraud"), 1 << 20))).unwrap();
+    scoring
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A transaction whose features are all `value`.
+fn transaction(value: f64) -> serde_json::Map<String, Value> {
+    let names = (1..=28).map(|number| format!("V{number}")).chain(["Amount".to_owned()]);
+    names.map(|name| (name, json!(value))).collect()
+}
+
+fn ask(scoring: &Scoring, protocol: Protocol, body: &Value) -> Result<Value, Rejection> {
+    match runtime().block_on(scoring.score(protocol, body.to_string().into())) {
+        Ok(answer) => Ok(serde_json::from_slice(&answer).unwrap()),
+        Err(Unscored::Rejected(rejection)) => Err(rejection),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_form_of_a_request_gets_the_same_scores() {
+    let scoring = open();
+    let mut named = transaction(0.5);
+    named.insert("transaction_id".into(), json!("a \"b\""));
+    named.insert("event_time".into(), json!(1_700_000_000_000_i64));
+    let verdict = ask(&scoring, Protocol::Verdict, &json!(named)).unwrap();
+    assert_eq!(verdict["transaction_id"], "a \"b\"");
+    assert_eq!(verdict["event_time"], 1_700_000_000_000_i64);
+    assert_eq!(verdict["model"], json!({"name": "fraud", "version": "1"}));
+    assert_eq!(verdict.get("source"), None);
+    let score = &verdict["score"];
+
+    let names: Vec<String> = transaction(0.0).keys().cloned().collect();
+    let model_order: Vec<Value> = vec![json!(0.5); names.len()];
+    let split = json!({"columns": names, "data": [vec![0.5; 29], vec![0.25; 29]], "index": [7, 8]});
+    let listed = ask(&scoring, Protocol::Verdict, &json!({"dataframe_split": split})).unwrap();
+    let other = listed["verdicts"][1]["score"].clone();
+    assert_eq!(&listed["verdicts"][0]["score"], score);
+    assert_ne!(&other, score, "another row, another score");
+
+    let columns: serde_json::Map<String, Value> = names.iter().map(|name| (name.clone(), json!([0.5, 0.25]))).collect();
+    for (request, expected) in [
+        (json!({"dataframe_split": split}), json!([score, other])),
+        (json!({"dataframe_records": [transaction(0.5), transaction(0.25)]}), json!([score, other])),
+        (json!({"instances": [transaction(0.25)]}), json!([other])),
+        (json!({"instances": [model_order]}), json!([score])),
+        (json!({"inputs": [vec![0.25; 29], vec![0.5; 29]], "params": {"x": 1}}), json!([other, score])),
+        (json!({"inputs": columns}), json!([score, other])),
+        (json!({"inputs": transaction(0.5)}), json!([score])),
+    ] {
+        assert_eq!(ask(&scoring, Protocol::Mlflow, &request).unwrap(), json!({"predictions": expected}), "{request}");
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_says_where() {
+    let scoring = open();
+    let mut short = transaction(0.5);
+    short.remove("V14");
+    let mut words = transaction(0.5);
+    words.insert("V3".into(), json!("many"));
+    let split = |data: Value| json!({"dataframe_split": {"columns": ["V1"], "data": data}});
+    for (protocol, body, class, names) in [
+        (Protocol::Verdict, json!(short), ErrorClass::MissingFeature, "V14"),
+        (Protocol::Verdict, json!([1]), ErrorClass::UnknownSchema, "array"),
+        (
+            Protocol::Mlflow,
+            json!({"dataframe_records": [transaction(0.5), short]}),
+            ErrorClass::MissingFeature,
+            "dataframe_records[1]: V14",
+        ),
+        (Protocol::Mlflow, json!({"instances": [words]}), ErrorClass::NotANumber, "instances[0]: V3"),
+        (Protocol::Mlflow, json!({"instances": [transaction(0.5), [1]]}), ErrorClass::WrongShape, "instances[1]"),
+        (Protocol::Mlflow, json!({"instances": [[1, 2]]}), ErrorClass::WrongShape, "data[0]"),
+        (Protocol::Mlflow, json!({"instances": {"V1": [1]}}), ErrorClass::WrongShape, "instances"),
+        (Protocol::Mlflow, json!({"inputs": {"V1": [1], "V2": [1, 2]}}), ErrorClass::WrongShape, "inputs.V2"),
+        (Protocol::Mlflow, json!({"inputs": 3}), ErrorClass::WrongShape, "inputs"),
+        (Protocol::Mlflow, json!({"inputs": []}), ErrorClass::WrongShape, "no rows"),
+        (Protocol::Mlflow, json!({"dataframe_records": {}}), ErrorClass::WrongShape, "dataframe_records"),
+        (Protocol::Mlflow, split(json!([[1]])), ErrorClass::MissingFeature, "V2"),
+        (Protocol::Mlflow, json!({"dataframe_split": {"data": []}}), ErrorClass::UnknownSchema, "columns"),
+        (Protocol::Mlflow, json!({}), ErrorClass::UnknownSchema, "exactly one"),
+        (Protocol::Mlflow, json!({"inputs": [[1]], "instances": [[1]]}), ErrorClass::UnknownSchema, "exactly one"),
+        (Protocol::Mlflow, json!("text"), ErrorClass::UnknownSchema, "object"),
+    ] {
+        let rejection = ask(&scoring, protocol, &body).expect_err(names);
+        assert_eq!(rejection.class, class, "{body}: {}", rejection.message);
+        assert!(rejection.message.contains(names), "{body}: {}", rejection.message);
+    }
+    let broken = runtime().block_on(scoring.score(Protocol::Mlflow, "{\"inputs\":[".into()));
+    assert!(matches!(broken, Err(Unscored::Rejected(rejection)) if rejection.class == ErrorClass::MalformedJson));
+}
+
+#[test]
+fn a_bad_request_does_not_spoil_those_it_waits_with() {
+    let scoring = open();
+    let bodies = [json!(transaction(0.5)), json!({"V1": "x"}), json!(transaction(0.25))];
+    let answers = runtime().block_on(async {
+        let asked = bodies.iter().map(|body| {
+            let (scoring, body) = (scoring.clone(), body.to_string());
+            tokio::spawn(async move { scoring.score(Protocol::Verdict, body.into()).await.is_ok() })
+        });
+        let mut answers = Vec::new();
+        for answer in asked.collect::<Vec<_>>() {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    });
+    assert_eq!(answers, [true, false, true]);
+}
+
+#[test]
+fn without_a_model_it_says_so_and_a_full_queue_refuses_at_once() {
+    let scoring = Scoring::new(1024);
+    let unready = runtime().block_on(scoring.score(Protocol::Verdict, "{}".into()));
+    assert!(matches!(unready, Err(Unscored::NotReady)));
+
+    // A queue nobody empties.
+    let (sender, _receiver) = sync_channel(0);
+    scoring.0.queue.set(sender).unwrap();
+    let refused = runtime().block_on(scoring.score(Protocol::Verdict, "{}".into()));
+    assert!(matches!(refused, Err(Unscored::Overloaded)));
+}
+
+/// Serves one of two bundles.
+struct Switch {
+    bundles: [Bundle; 2],
+    generation: AtomicU64,
+}
+
+impl Serving for Switch {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn load(&self) -> Result<Served, ModelError> {
+        let generation = self.generation();
+        let bundle = &self.bundles[generation as usize % 2];
+        Ok(Served { generation, engine: Engine::new(bundle, 1 << 20)?, about: About::of(bundle) })
+    }
+}
+
+#[test]
+fn another_model_is_taken_up_without_a_request() {
+    let serving = Arc::new(Switch { bundles: [bundle("fraud"), bundle("fraud-lr")], generation: AtomicU64::new(0) });
+    let scoring = Scoring::new(1 << 20);
+    scoring.open(serving.clone()).unwrap();
+    assert_eq!(scoring.about().unwrap().name, "fraud");
+    serving.generation.store(1, Ordering::Relaxed);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while scoring.about().unwrap().name != "fraud-lr" {
+        assert!(Instant::now() < deadline, "the new model is not taken up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let verdict = ask(&scoring, Protocol::Verdict, &json!(transaction(0.5))).unwrap();
+    assert_eq!(verdict["model"]["name"], "fraud-lr");
+}
