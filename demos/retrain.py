@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from sklearn.metrics import average_precision_score
 
 from demos.parts import PYTHON, RELEASE, ROOT, DemoError, Kafka, Stage, free_port, get, until
@@ -85,40 +85,36 @@ class Tally:
         return sum(label and flag for label, flag in zip(self.labels, self.flagged, strict=True))
 
 
-class Subscriber:
-    """Reads a whole topic, `read_committed`, again and again up to its present end."""
-
-    def __init__(self, kafka: Kafka, topic: str, partitions: int) -> None:
-        self.topic, self.partitions = topic, partitions
-        self.values: list[tuple[int, int, bytes]] = []
-        self.consumer = Consumer(
-            {
-                "bootstrap.servers": kafka.address,
-                "group.id": f"retrain-demo-{topic}",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-            }
-        )
-        self.consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
-        self.ends: set[int] = set()
-
-    def read(self, seconds: float = 60.0) -> None:
-        """Everything that is there now."""
-        self.ends.clear()
+def read(kafka: Kafka, topic: str, seconds: float = 120.0) -> list[Message]:
+    """Everything in a topic up to its present end, `read_committed`."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.address,
+            "group.id": f"retrain-demo-{topic}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    messages: list[Message] = []
+    unfinished = set(range(PARTITIONS))
+    try:
+        consumer.assign([TopicPartition(topic, n, 0) for n in range(PARTITIONS)])
         deadline = time.monotonic() + seconds
-        while len(self.ends) < self.partitions:
+        while unfinished:
             if time.monotonic() > deadline:
-                raise DemoError(f"topic {self.topic} has no end")
-            for message in self.consumer.consume(10_000, 0.2):
+                raise DemoError(f"topic {topic} was not read to its end within {seconds:g} s")
+            for message in consumer.consume(10_000, 0.2):
                 error = message.error()
                 if error is None:
-                    self.ends.discard(message.partition())
-                    self.values.append((message.partition(), message.offset(), message.value()))
+                    messages.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    self.ends.add(message.partition())
+                    unfinished.discard(message.partition())
                 else:
-                    raise DemoError(f"reading {self.topic}: {error}")
+                    raise DemoError(f"reading {topic}: {error}")
+    finally:
+        consumer.close()
+    return messages
 
 
 def count(kafka: Kafka, topic: str) -> int:
@@ -241,33 +237,28 @@ class Story:
     def finish(self) -> tuple[list[str], bool]:
         """Ends the traffic, waits for the last verdict, and counts."""
         self.traffic.stop()
-        sent = Subscriber(self.kafka, TRANSACTIONS, PARTITIONS)
-        sent.read()
-        verdicts = Subscriber(self.kafka, VERDICTS, PARTITIONS)
+        sent = read(self.kafka, TRANSACTIONS)
 
         def all_there() -> bool:
             self.worker.must_run()
-            verdicts.read()
-            return len(verdicts.values) >= len(sent.values)
+            return len(read(self.kafka, VERDICTS)) >= len(sent)
 
         until("the last verdicts", all_there, 120)
         self.worker.stop()
-        verdicts.read()
-        labels = Subscriber(self.kafka, LABELS, PARTITIONS)
-        labels.read()
-        return self.account(sent, verdicts, labels)
+        # Once more: what the last commit of a worker leaves is counted too.
+        return self.account(sent, read(self.kafka, VERDICTS), read(self.kafka, LABELS))
 
     def account(
-        self, sent: Subscriber, verdicts: Subscriber, labels: Subscriber
+        self, sent: list[Message], verdicts: list[Message], labels: list[Message]
     ) -> tuple[list[str], bool]:
         known = {}
-        for _, _, value in labels.values:
-            label = json.loads(value)
+        for message in labels:
+            label = json.loads(message.value())
             known[label["transaction_id"]] = label["label"]
         seen: dict[tuple[int, int, int], int] = {}
         groups: dict[str, Tally] = {}
-        for _, _, value in verdicts.values:
-            verdict = json.loads(value)
+        for message in verdicts:
+            verdict = json.loads(message.value())
             source = verdict["source"]
             place = (source["partition"], source["offset"], source["row"])
             seen[place] = seen.get(place, 0) + 1
@@ -279,13 +270,13 @@ class Story:
             tally.scores.append(verdict["score"])
             tally.labels.append(label)
             tally.flagged.append(verdict["decision"] != "approve")
-        lost = sum(1 for partition, offset, _ in sent.values if (partition, offset, 0) not in seen)
+        lost = sum(1 for message in sent if (message.partition(), message.offset(), 0) not in seen)
         doubled = sum(times - 1 for times in seen.values())
         head = f"{'':<44}{'verdicts':>9}{'frauds':>8}{'precision':>11}{'recall':>9}{'PR-AUC':>9}"
         lines = [head, *(groups[name].line(name) for name in sorted(groups))]
         lines += [
             "",
-            f"transactions {len(sent.values):,}   verdicts {len(verdicts.values):,}   "
+            f"transactions {len(sent):,}   verdicts {len(verdicts):,}   "
             f"lost {lost}   doubled {doubled}",
         ]
         names = sorted(groups)
