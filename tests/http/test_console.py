@@ -167,10 +167,12 @@ def test_it_shows_what_the_worker_does(browser: Browser) -> None:
         assert float(amount.replace(",", "")) >= 0
         assert decision in ("review", "decline")
         assert score[0] in "01>"
+    # A thousand rows, and drift is told.
+    browser.wait("drift", lambda: browser.one("#drift-card").is_displayed())
+    assert browser.all("#drift > div")
     # Nothing drawn is left empty, and nothing is announced that there is not.
     for chart in ("rate-chart", "latency-chart", "score-chart"):
         assert browser.all(f"#{chart} svg path[d], #{chart} svg rect")
-    assert not browser.one("#drift-card").is_displayed()
     assert not browser.one("#history").is_displayed()
 
 

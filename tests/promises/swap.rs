@@ -194,7 +194,7 @@ fn the_way_back_is_open_to_who_may() {
     shelf.put("fraud-lr", "2");
     for headers in [[("Origin", "http://127.0.0.1")], [("Host", "evil.example")]] {
         let (status, body) = worker.post("/admin/reload", &headers);
-        assert!(status == 403 && body.contains("error"), "{headers:?}: {status} {body}");
+        assert!(status == 403 && body.contains("problem:forbidden"), "{headers:?}: {status} {body}");
     }
     assert_eq!(worker.get("/admin/rollback").0, 405, "reading changes nothing");
     assert_eq!(reload(&mut worker).0, 200);
