@@ -313,7 +313,7 @@ def play(stage: Stage, pace: Pace) -> bool:
         raise DemoError(f"the candidate should have won: {second}")
     champion = story.wait_for_swap(champion)
     story.wait_for_day(pace.drift_days + 10 + 12)
-    third = story.retrain("retrain: on a single day, too little to learn from", "--window", "1d")
+    third = story.retrain("retrain: on a day and a half, too little", "--window", "36h")
     if third["decision"] != "rejected":
         raise DemoError(f"the candidate should have been refused: {third}")
     if story.version() != champion:

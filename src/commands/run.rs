@@ -103,7 +103,8 @@ pub struct WorkerArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,
 
-    /// Longest time between commits; bounds the latency of exactly-once
+    /// Exactly once: how long a verdict waits at most until it is visible, its commit included; at least once: longest time
+    /// between commits of offsets
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_interval)]
     pub commit_interval: Duration,
 
@@ -259,6 +260,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     if let Some(from) = opened.registered.filter(|from| from.moves()) {
         let offer = Arc::new(exchange);
         let follower = Follower::new(from.registry, from.model, Some(from.fetched), offer, readiness.clone());
+        follower.wake().notify_one();
         runtime.spawn(follower.run(shutdown.clone()));
     }
     while !shutdown.wait(Duration::from_millis(500)) {}

@@ -194,8 +194,16 @@ pub trait Offer: Send + Sync {
     /// The registered version that serves now; `None` for a bundle that came from elsewhere.
     fn serving(&self) -> Option<Registered>;
 
+    /// A candidate was found, but its files are no bundle, so that it cannot even be offered.
+    fn unfit(&self) {}
+
     /// The alias that led here names no version any more. A champion goes on; a challenger's slot may empty itself.
     fn withdrawn(&self) {}
+
+    /// Whether it is as it should be that the alias names no version.
+    fn may_be_empty(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A model, as labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelLabels {
     /// Name of its bundle.
     pub name: String,
@@ -19,6 +19,8 @@ pub struct ModelLabels {
     pub engine: &'static str,
     /// How the kernel computes, or why it does not.
     pub engine_detail: String,
+    /// Time of the newest transaction it has learnt from, seconds since 1970, where its manifest says so.
+    pub trained_until: Option<f64>,
 }
 
 /// The process's models.
@@ -53,6 +55,11 @@ impl Models {
             let help = "1 for what computes the model: simd (our kernel) or onnxruntime, and how or why";
             let labels = [("engine", model.engine), ("detail", model.engine_detail.as_str())];
             series(text, "fraud_scorer_model_engine", help, &labels);
+            if let Some(time) = model.trained_until {
+                let name = "fraud_scorer_model_trained_timestamp_seconds";
+                let help = "Time of the newest transaction that the model that scores has learnt from";
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {time}");
+            }
         }
         drop(serving);
         let challenger = self.challenger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +102,7 @@ mod tests {
                 sha256: "ab".into(),
                 engine: "simd",
                 engine_detail: "bit-sliced, AVX2".into(),
+                trained_until: Some(1_700_000_000.5),
             });
         }
         models.render(&mut text);
@@ -104,6 +112,7 @@ mod tests {
             [
                 r#"fraud_scorer_model_info{name="fraud",version="2 \"b\\",sha256="ab"} 1"#,
                 r#"fraud_scorer_model_engine{engine="simd",detail="bit-sliced, AVX2"} 1"#,
+                "fraud_scorer_model_trained_timestamp_seconds 1700000000.5",
             ]
         );
     }

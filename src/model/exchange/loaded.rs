@@ -61,6 +61,13 @@ impl LoadedModel {
         self.manifest.id()
     }
 
+    /// What `fraud-training retrain` writes down, in milliseconds since 1970; here in seconds.
+    fn trained_until(&self) -> Option<f64> {
+        let value = self.manifest.training.get("trained_until")?;
+        let milliseconds = value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64))?;
+        Some(milliseconds / 1000.0).filter(|seconds| seconds.is_finite())
+    }
+
     /// As the metrics name it.
     pub(super) fn labels(&self) -> ModelLabels {
         ModelLabels {
@@ -69,6 +76,7 @@ impl LoadedModel {
             sha256: self.manifest.sha256.clone(),
             engine: self.engine,
             engine_detail: self.engine_detail.clone(),
+            trained_until: self.trained_until(),
         }
     }
 }

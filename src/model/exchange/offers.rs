@@ -2,6 +2,7 @@
 
 use super::Exchange;
 use crate::model::source::{Candidate, Offer, Registered};
+use crate::telemetry::metrics::{Instruments, SwapResult};
 
 impl Offer for Exchange {
     fn offer(&self, candidate: Candidate) -> Result<(), String> {
@@ -10,6 +11,10 @@ impl Offer for Exchange {
 
     fn serving(&self) -> Option<Registered> {
         Exchange::serving(self).candidate.registered.clone()
+    }
+
+    fn unfit(&self) {
+        Instruments::default().swap(SwapResult::Refused);
     }
 }
 
@@ -28,5 +33,9 @@ impl Offer for ChallengerSlot {
     fn withdrawn(&self) {
         // Nobody passes every gate.
         let _ = self.0.challenge(None);
+    }
+
+    fn may_be_empty(&self) -> bool {
+        true
     }
 }

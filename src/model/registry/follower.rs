@@ -18,7 +18,7 @@ use super::policy::{self, Answer, Memory, Step};
 use super::{Fetched, Registry, RegistryError, requested};
 use crate::model::source::{Offer, RegisteredModel};
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::{Instruments, SwapResult};
+use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Readiness;
 
 /// How often an ongoing trouble is logged again.
@@ -116,7 +116,7 @@ impl Follower {
                 if self.memory.step(Answer::Nothing, None) == Step::Withdraw {
                     self.blocking(|offer| offer.withdrawn()).await;
                 }
-                Some(format!("registry alias is gone: {error}"))
+                (!self.offer.may_be_empty()).then(|| format!("registry alias is gone: {error}"))
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -139,8 +139,7 @@ impl Follower {
             self.refused = match self.registry.fetch(&self.model, version).await {
                 Ok(fetched) => self.offer(fetched).await.err(),
                 Err(error @ RegistryError::Artifact { .. }) => {
-                    // It could not even be offered: a refused swap all the same.
-                    self.instruments.swap(SwapResult::Refused);
+                    self.offer.unfit();
                     Some(error.to_string())
                 }
                 Err(error) => {
