@@ -57,6 +57,10 @@ check: build ## Ask the worker whether model, ONNX Runtime, broker and topics ar
 retrain-demo: build kafka-jars python-env ## A model rots, is trained anew, and replaced in a running worker (5 min)
 	$(venv)/bin/python -m demos.retrain $(ARGS)
 
+.PHONY: incident-demo
+incident-demo: build kafka-jars python-env ## Something goes wrong, an alert fires, a mail arrives (sooner: ARGS='--compress 10')
+	$(venv)/bin/python -m demos.incident $(ARGS)
+
 .PHONY: train
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
 	$(venv)/bin/fraud-training train $(ARGS)

@@ -30,6 +30,15 @@ RATE = 1_000
 """Transactions per second of the quiet traffic, and as many more of an incident's."""
 
 
+DRIFT_WINDOW_SECONDS = 600
+"""The worker's own default."""
+
+
+LEAST_FOR_SECONDS = 10
+"""What an alert waits at least. Prometheus may take five seconds to its first scrape, and until
+then no worker seems to be there."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """An incident: how the producer plays it, and what should be seen of it."""
@@ -91,7 +100,8 @@ def compressed(text: str, factor: int) -> str:
 
     def divide(found: re.Match[str]) -> str:
         seconds = int(found[2]) * {"s": 1, "m": 60, "h": 3_600}[found[3]]
-        return f"{found[1]}{max(1, round(seconds / factor))}s"
+        least = LEAST_FOR_SECONDS if found[1] == "for: " else 1
+        return f"{found[1]}{max(least, round(seconds / factor))}s"
 
     times = r"(\[|for: |_wait: |_interval: |_timeout: )(\d+)([smh])\b"
     return re.sub(times, divide, text) if factor > 1 else text
@@ -118,7 +128,7 @@ class Watch:
             self.stage.start(
                 "worker",
                 *(RELEASE / "fraud-scorer", "run", "--brokers", self.kafka.address),
-                *("--http", self.worker),
+                *("--http", self.worker, "--drift-window", f"{self.drift_window()}s"),
             ),
             self.stage.start(
                 "alertmanager",
@@ -142,9 +152,14 @@ class Watch:
             f"http://{self.prometheus}/-/ready",
         ):
             until(page, lambda page=page: self.well() and get(page)[0] == 200, 60)
+        until("the first scrape", lambda: self.value("up") == 1, 60)
         self.timeline.tell(
             f"worker, Prometheus http://{self.prometheus}, Alertmanager, mail server"
         )
+
+    def drift_window(self) -> int:
+        """Seconds, of which the worker wants ten at least."""
+        return max(10, round(self.seconds(DRIFT_WINDOW_SECONDS)))
 
     def well(self) -> bool:
         for program in self.programs:

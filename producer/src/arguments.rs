@@ -11,6 +11,7 @@ use crate::archive::{ArchiveFormat, ArchiveSettings, Location};
 use crate::event_time::parse_moment;
 use crate::job::Job;
 use crate::labels::MOST_WAITING;
+use crate::scenario::{self, Effect, Poison, Scenario, ScenarioKind, Span};
 use crate::source::{
     CsvSource, Drift, DriftStart, EventTime, Format, JsonLinesSource, ProfileSource, Source, SourceError,
 };
@@ -106,6 +107,22 @@ pub struct Arguments {
     #[arg(long)]
     archive_only: bool,
 
+    /// Let something go wrong on purpose: an incident for monitoring to find
+    #[arg(long, value_enum, default_value_t = ScenarioKind::Normal)]
+    scenario: ScenarioKind,
+
+    /// When the scenario starts, after the first record is due (0s, 30s, 5m)
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    scenario_after: Duration,
+
+    /// How long it lasts; then all is as before [default: to the run's end]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    scenario_for: Option<Duration>,
+
+    /// How bad it is: a share from 0 to 1 of fraud or poison, or standard deviations of a shift [default: 0.05, or 1]
+    #[arg(long, value_name = "STRENGTH", value_parser = parse_scenario_strength)]
+    scenario_strength: Option<f64>,
+
     /// Makes a run repeatable: same seed, same transactions, ids and keys [default: a new one each time, logged]
     #[arg(long)]
     seed: Option<u64>,
@@ -181,7 +198,9 @@ impl Arguments {
         self.check_event_time(kind)?;
         self.check_labels(kind)?;
         self.check_archive(kind)?;
+        self.check_scenario(kind)?;
         let source = self.open_source(kind, seed)?;
+        let scenario = self.open_scenario(source.names(), seed)?;
         let mut job = Job::new(&self.kafka, &self.topic, source).rate(self.rate).seed(seed);
         job.count = self.count;
         job.duration = self.duration;
@@ -202,6 +221,9 @@ impl Arguments {
         }
         if self.archive_only {
             job = job.archive_only();
+        }
+        if let Some(scenario) = scenario {
+            job = job.scenario(scenario);
         }
         Ok(job)
     }
@@ -299,6 +321,61 @@ impl Arguments {
         Ok(())
     }
 
+    fn check_scenario(&self, kind: SourceKind) -> Result<(), ArgumentsError> {
+        let has_span = !self.scenario_after.is_zero() || self.scenario_for.is_some();
+        match self.scenario {
+            ScenarioKind::Normal if has_span || self.scenario_strength.is_some() => {
+                return contradiction(
+                    "--scenario-after, --scenario-for and --scenario-strength need a --scenario other than normal",
+                );
+            }
+            ScenarioKind::Normal => return Ok(()),
+            _ if self.archive_only => {
+                return contradiction("--scenario changes what is sent, and --archive-only sends nothing: give one");
+            }
+            ScenarioKind::FraudSpike | ScenarioKind::DistributionShift if kind != SourceKind::Profile => {
+                return contradiction(
+                    "--scenario fraud-spike and distribution-shift go with --source profile only: a file's rows are \
+                     what they are",
+                );
+            }
+            ScenarioKind::FraudSpike | ScenarioKind::DistributionShift if self.drift > 0.0 => {
+                return contradiction("--scenario fraud-spike and distribution-shift exclude --drift: give one");
+            }
+            ScenarioKind::Poison if kind == SourceKind::Jsonl => {
+                return contradiction(
+                    "--scenario poison goes with --source profile or csv: lines are sent byte for byte as they are",
+                );
+            }
+            ScenarioKind::Stall => self.check_stall()?,
+            ScenarioKind::FraudSpike | ScenarioKind::DistributionShift | ScenarioKind::Poison => {}
+        }
+        if self.scenario != ScenarioKind::DistributionShift && self.scenario_strength.is_some_and(|share| share > 1.0) {
+            return contradiction(
+                "--scenario-strength is a share from 0 to 1, except with --scenario distribution-shift",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_stall(&self) -> Result<(), ArgumentsError> {
+        if self.scenario_strength.is_some() {
+            return contradiction("--scenario stall has no strength: leave out --scenario-strength");
+        }
+        if self.rate == 0 {
+            return contradiction("--scenario stall needs --rate above 0: without a schedule nothing is ever due");
+        }
+        let Some(length) = self.scenario_for else {
+            return contradiction("--scenario stall needs --scenario-for: a run that never sends again never ends");
+        };
+        if self.duration.is_some_and(|duration| self.scenario_after.saturating_add(length) >= duration) {
+            return contradiction(
+                "--scenario stall must end before --duration does: what is held back could not be sent any more",
+            );
+        }
+        Ok(())
+    }
+
     /// Refuses what would fill the queue of waiting labels, hours before it is full.
     fn check_waiting_labels(&self, limit: Option<u64>) -> Result<(), ArgumentsError> {
         let speed = match self.event_time {
@@ -325,18 +402,51 @@ impl Arguments {
                 Ok(Box::new(if self.wants_labels() { source.labelled()? } else { source }))
             }
             (SourceKind::Jsonl, _, Some(path)) => Ok(Box::new(JsonLinesSource::open(path)?)),
-            _ => self.open_profile(seed),
+            _ => self.open_profile(self.reference()?, self.fraud_share, seed),
         }
     }
 
-    fn open_profile(&self, seed: u64) -> Result<Box<dyn Source>, ArgumentsError> {
-        let refused = |source| ArgumentsError::Profile { model: self.model.clone(), source };
+    /// What goes wrong in a run whose rows have these features, if anything does.
+    fn open_scenario(&self, names: &[String], seed: u64) -> Result<Option<Scenario>, ArgumentsError> {
+        let strength = self.scenario_strength.unwrap_or(self.scenario.default_strength());
+        let another = scenario::another_seed(seed);
+        let effect = match self.scenario {
+            ScenarioKind::Normal => return Ok(None),
+            ScenarioKind::FraudSpike => {
+                Effect::Another(self.open_profile(self.reference()?, Some(strength), another)?)
+            }
+            ScenarioKind::DistributionShift => {
+                let mut reference = self.reference()?;
+                scenario::shift(&mut reference, strength);
+                Effect::Another(self.open_profile(reference, self.fraud_share, another)?)
+            }
+            ScenarioKind::Poison => Effect::Poison(Box::new(Poison::new(strength, seed, names, self.format))),
+            ScenarioKind::Stall => Effect::Stall,
+        };
+        let span = Span { start: self.scenario_after, length: self.scenario_for };
+        Ok(Some(Scenario { span, effect }))
+    }
+
+    /// What the bundle says about its training data.
+    fn reference(&self) -> Result<Reference, ArgumentsError> {
         let path = self.model.join("reference.json");
-        let reference = Reference::read(&path).map_err(|error: ReferenceError| refused(Box::new(error)))?;
+        Reference::read(&path).map_err(|source: ReferenceError| ArgumentsError::Profile {
+            model: self.model.clone(),
+            source: source.into(),
+        })
+    }
+
+    fn open_profile(
+        &self,
+        reference: Reference,
+        fraud_share: Option<f64>,
+        seed: u64,
+    ) -> Result<Box<dyn Source>, ArgumentsError> {
+        let refused = |source| ArgumentsError::Profile { model: self.model.clone(), source };
         let drift =
             Drift { strength: self.drift, over: self.drift_over, start: self.drift_start, seed: self.drift_seed };
         let drift = (self.drift > 0.0).then_some(drift);
-        let source = ProfileSource::drifting(&reference, self.fraud_share, self.format, seed, drift);
+        let source = ProfileSource::drifting(&reference, fraud_share, self.format, seed, drift);
         Ok(Box::new(source.map_err(|error| refused(Box::new(error)))?))
     }
 }
@@ -347,6 +457,13 @@ fn contradiction<T>(text: &str) -> Result<T, ArgumentsError> {
 
 fn parse_strength(text: &str) -> Result<f64, String> {
     parse_share(text).map_err(|_| "expected a strength from 0 to 1".to_owned())
+}
+
+fn parse_scenario_strength(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|strength| (0.0..=10.0).contains(strength))
+        .ok_or_else(|| "expected a number from 0 to 10".to_owned())
 }
 
 fn parse_drift_start(text: &str) -> Result<DriftStart, String> {

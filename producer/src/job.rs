@@ -21,6 +21,7 @@ use crate::delivery::{Connected, Kind, Offer, Sender};
 use crate::event_time::{EventClock, milliseconds};
 use crate::labels::{PendingLabel, PendingLabels};
 use crate::pacing::Schedule;
+use crate::scenario::Scenario;
 use crate::source::{Row, Source};
 
 /// Records between two looks at the clock, the stop flag and the delivery reports: about a millisecond at full speed.
@@ -52,6 +53,7 @@ pub struct Job {
     pub(crate) label_delay: Duration,
     pub(crate) archive: Option<ArchiveSettings>,
     pub(crate) is_archive_only: bool,
+    pub(crate) scenario: Option<Scenario>,
 }
 
 impl Job {
@@ -71,6 +73,7 @@ impl Job {
             label_delay: Duration::ZERO,
             archive: None,
             is_archive_only: false,
+            scenario: None,
         }
     }
 
@@ -123,6 +126,12 @@ impl Job {
     /// the event time alone.
     pub fn archive_only(mut self) -> Job {
         self.is_archive_only = true;
+        self
+    }
+
+    /// Lets something go wrong for a span of the run; without effect where only an archive is written.
+    pub fn scenario(mut self, scenario: Scenario) -> Job {
+        self.scenario = Some(scenario);
         self
     }
 
@@ -284,6 +293,14 @@ fn fill_archive(job: Job, mut archive: Archive, stop: &AtomicBool, mut progress:
     Report { sent: 0, delivered: 0, failed: 0, first_error, elapsed, labels: None, archived: Some(archived) }
 }
 
+/// Where the row that is due at `due` comes from.
+fn source_at<'a>(due: Duration, scenario: &'a mut Option<Scenario>, own: &'a mut dyn Source) -> &'a mut dyn Source {
+    match scenario {
+        Some(scenario) => scenario.source(due, own),
+        None => own,
+    }
+}
+
 /// Closes an archive: its rows and its place, and what went wrong.
 fn close(archive: Archive) -> ((u64, String), Option<String>) {
     let location = archive.location();
@@ -340,7 +357,7 @@ impl Sending<'_> {
     }
 
     fn send(&mut self, job: Job, stop: &AtomicBool, progress: &mut impl FnMut(&Progress)) -> End {
-        let Job { mut source, schedule, duration, seed, .. } = job;
+        let Job { mut source, schedule, duration, seed, mut scenario, .. } = job;
         let started = self.started;
         let limit = self.limit.unwrap_or(u64::MAX);
         let deadline = duration.map_or(Duration::MAX, |duration| match schedule.within(duration) {
@@ -359,23 +376,29 @@ impl Sending<'_> {
                 break;
             }
             let due = schedule.due_by(elapsed).min(limit);
+            let due = scenario.as_ref().map_or(due, |scenario| scenario.released(schedule, elapsed, due));
             let batch_end = due.min(self.sent + BATCH);
             while self.sent < batch_end {
                 let due = schedule.due(self.sent).unwrap_or(elapsed);
                 let timestamp = milliseconds(self.start_time + due);
                 let event_time = self.event_clock.map_or(timestamp, |clock| clock.at(due));
-                match source.next(event_time, &mut row) {
+                match source_at(due, &mut scenario, source.as_mut()).next(event_time, &mut row) {
                     Ok(true) => {}
                     Ok(false) => return End::Done,
                     Err(error) => return End::Broken(error.to_string()),
                 }
+                let is_spoiled = scenario.as_mut().is_some_and(|scenario| scenario.spoil(due, &mut row.value));
                 let key = crate::source::random_uuid(&mut keys);
                 let key_text = key.hyphenated().encode_lower(&mut text);
                 match self.offer(Kind::Transaction, key_text, &row.value, timestamp, give_up, progress) {
                     Offer::Taken => {
                         self.sent += 1;
+                        // What is no transaction is no row of an archive, and nobody learns whether it was fraud.
+                        if is_spoiled {
+                            continue;
+                        }
                         if let Some(archive) = &mut self.archive
-                            && let Err(error) = archive.add(&row, source.as_ref())
+                            && let Err(error) = archive.add(&row, source_at(due, &mut scenario, source.as_mut()))
                         {
                             return End::Broken(error.to_string());
                         }
@@ -390,10 +413,12 @@ impl Sending<'_> {
             }
             self.sender.poll(Duration::ZERO);
             self.tell(progress);
-            if batch_end == due
-                && let Some(pause) = schedule.pause(self.started.elapsed(), self.sent)
-            {
-                std::thread::sleep(pause);
+            if batch_end == due {
+                let elapsed = self.started.elapsed();
+                let held_back = scenario.as_ref().and_then(|scenario| scenario.pause(elapsed));
+                if let Some(pause) = held_back.or_else(|| schedule.pause(elapsed, self.sent)) {
+                    std::thread::sleep(pause);
+                }
             }
         }
         if schedule.rate() > 0 && self.sent < limit && started.elapsed() >= deadline {

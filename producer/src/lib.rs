@@ -15,7 +15,7 @@
 //! instead of quietly lowering the load (coordinated omission).
 //!
 //! Modules, in the order data passes them: [`arguments`] (flags → [`Job`]), [`source`] (profile, CSV, JSON lines),
-//! [`pacing`] (when), `event_time` (what happened when), `delivery` (Kafka), `labels`, [`archive`], [`job`] (the loop),
+//! [`pacing`] (when), `event_time` (what happened when), [`scenario`] (what goes wrong on purpose), `delivery` (Kafka), `labels`, [`archive`], [`job`] (the loop),
 //! `display` (progress for people). The binary calls [`execute`]; a program that embeds the producer builds a [`Job`]
 //! and calls [`run`].
 
@@ -28,6 +28,7 @@ mod execute;
 pub mod job;
 mod labels;
 pub mod pacing;
+pub mod scenario;
 pub mod source;
 
 pub use arguments::Arguments;

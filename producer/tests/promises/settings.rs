@@ -23,7 +23,7 @@ fn flag_beats_environment_beats_file() {
 fn bad_usage_exits_with_2() {
     let jsonl = file("{}\n");
     let path = jsonl.path().to_str().unwrap();
-    let cases: [(&[&str], &str); 28] = [
+    let cases: [(&[&str], &str); 40] = [
         (&["--no-such-flag"], "--no-such-flag"),
         (&["--rate", "fast"], "--rate"),
         (&["--duration", "10"], "500ms"),
@@ -54,6 +54,21 @@ fn bad_usage_exits_with_2() {
         (
             &["--archive-only", "--archive", "rows", "--count", "1", "--label-topic", "labels"],
             "leave out --label-topic",
+        ),
+        (&["--scenario", "earthquake"], "possible values: normal, fraud-spike, distribution-shift, poison, stall"),
+        (&["--scenario-for", "10s"], "need a --scenario"),
+        (&["--scenario-strength", "0.5"], "need a --scenario"),
+        (&["--scenario", "fraud-spike", "--jsonl", path], "--source profile only"),
+        (&["--scenario", "distribution-shift", "--drift", "1"], "exclude --drift"),
+        (&["--scenario", "poison", "--jsonl", path], "--source profile or csv"),
+        (&["--scenario", "poison", "--scenario-strength", "1.5"], "a share from 0 to 1"),
+        (&["--scenario", "distribution-shift", "--scenario-strength", "11"], "0 to 10"),
+        (&["--scenario", "stall"], "needs --scenario-for"),
+        (&["--scenario", "stall", "--scenario-for", "1s", "--rate", "0"], "--rate above 0"),
+        (&["--scenario", "stall", "--scenario-for", "5s", "--duration", "5s"], "must end before --duration"),
+        (
+            &["--scenario", "poison", "--archive-only", "--archive", "rows", "--count", "1"],
+            "--archive-only sends nothing",
         ),
     ];
     for (arguments, part) in cases {
@@ -115,7 +130,7 @@ fn help_lists_only_what_exists() {
     });
     assert_eq!(code, 0);
     assert!(output.contains("[env: FRAUD_PRODUCER_RATE]") && output.contains("--config"), "{output}");
-    assert!(!output.contains("simulator") && !output.contains("scenario"), "{output}");
+    assert!(!output.contains("simulator"), "{output}");
 }
 
 #[test]

@@ -83,7 +83,8 @@ impl Broker {
             let message = message.unwrap();
             records.push(Record {
                 key: String::from_utf8(message.key().unwrap().to_vec()).unwrap(),
-                value: String::from_utf8(message.payload().unwrap().to_vec()).unwrap(),
+                // Poison may be no text.
+                value: String::from_utf8_lossy(message.payload().unwrap()).into_owned(),
                 timestamp: message.timestamp().to_millis().unwrap(),
             });
         }
