@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +24,18 @@ import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from demos.parts import RELEASE, ROOT, DemoError, Program, Stage, free_port, get, get_json, until
+from demos.parts import (
+    RELEASE,
+    ROOT,
+    DemoError,
+    Program,
+    Stage,
+    Timeline,
+    free_port,
+    get,
+    get_json,
+    until,
+)
 
 RATE = 1_000
 """Transactions per second of the quiet traffic, and as many more of an incident's."""
@@ -85,14 +96,6 @@ class Mailbox(Message):
     def handle_message(self, message: email.message.Message) -> None:
         subject = str(email.header.make_header(email.header.decode_header(message["Subject"])))
         self.subjects.append((time.monotonic(), subject))
-
-
-@dataclass
-class Timeline:
-    began: float = field(default_factory=time.monotonic)
-
-    def tell(self, text: str, at: float | None = None) -> None:
-        print(f"{(at or time.monotonic()) - self.began:7.1f} s  {text}", flush=True)
 
 
 def compressed(text: str, factor: int) -> str:

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -135,6 +135,17 @@ class Kafka:
         wanted = [NewTopic(name, count, 1) for name, count in topics.items()]
         for made in admin.create_topics(wanted).values():
             made.result(30)
+
+
+@dataclass
+class Timeline:
+    """What happened when, told as it happens."""
+
+    began: float = field(default_factory=time.monotonic)
+
+    def tell(self, text: str, at: float | None = None) -> None:
+        """Now, or at an earlier moment of the monotonic clock."""
+        print(f"{(at or time.monotonic()) - self.began:7.1f} s  {text}", flush=True)
 
 
 class Stage:

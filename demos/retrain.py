@@ -13,13 +13,24 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from sklearn.metrics import average_precision_score
 
-from demos.parts import PYTHON, RELEASE, ROOT, DemoError, Kafka, Stage, free_port, get, until
+from demos.parts import (
+    PYTHON,
+    RELEASE,
+    ROOT,
+    DemoError,
+    Kafka,
+    Stage,
+    Timeline,
+    free_port,
+    get,
+    until,
+)
 
 TRANSACTIONS, VERDICTS, LABELS = "transactions", "verdicts", "labels"
 PARTITIONS = 4
@@ -46,16 +57,6 @@ class Pace:
     @property
     def records_per_day(self) -> int:
         return self.rate * DAY // (1_000 * self.speed)
-
-
-@dataclass
-class Timeline:
-    """What happened when, told as it happens."""
-
-    began: float = field(default_factory=time.monotonic)
-
-    def tell(self, text: str) -> None:
-        print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
 
 
 @dataclass
