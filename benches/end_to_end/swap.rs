@@ -25,7 +25,7 @@ use crate::report::{Spread, write_json};
 use crate::topics::PARTITIONS;
 use crate::workload::{Loader, Model};
 
-/// The models' versions, in the order of [`Model::ALL`]: one is scored by ONNX Runtime, the other by the kernel.
+/// The models' versions, in the order of [`Model::ALL`]: a linear model, and trees.
 const VERSIONS: [&str; 2] = ["1", "2"];
 
 /// Name of both.
