@@ -112,6 +112,8 @@ impl MlflowClient {
     pub fn new(server: Url, credentials: Credentials, certificates: Option<&[u8]>) -> Result<Self, RegistryError> {
         credentials.check()?;
         let mut builder = Client::builder()
+            // The server closes idle connections after some seconds: one kept from poll to poll would be dead, or die just now.
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("fraud-scorer/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)

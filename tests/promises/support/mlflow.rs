@@ -29,7 +29,13 @@ impl Mlflow {
     pub fn start() -> Mlflow {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+        // The server closes idle connections after five seconds, perhaps just when one is used again.
+        let http = reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
         let mut server = Mlflow { directory: tempfile::tempdir().unwrap(), port, runtime, http, guard: None };
         server.up();
         server
