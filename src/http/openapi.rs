@@ -1,7 +1,7 @@
 //! `/openapi.json` and the page that shows it, `/docs`.
 //!
 //! What does not change is the file `openapi.json` beside this one, written by hand and held against the running edge by
-//! tests/deploy/test_http_api.py. Added when asked for: the features of the model that serves, the size limit, and the
+//! tests/http/test_api.py. Added when asked for: the features of the model that serves, the size limit, and the
 //! kinds of problems with their statuses.
 
 use axum::Json;
