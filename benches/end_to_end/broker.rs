@@ -21,9 +21,10 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts one and waits until it answers.
-    pub fn start() -> Broker {
-        let directory = tempfile::Builder::new().prefix("broker-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    /// Starts one with its data below `place` and waits until it answers.
+    pub fn start(place: &Path) -> Broker {
+        let directory = tempfile::Builder::new().prefix("broker-").tempdir_in(place);
+        let directory = directory.unwrap_or_else(|error| panic!("--broker-directory {}: {error}", place.display()));
         remove_at_end(directory.path());
         let (port, properties) = (free_port(), directory.path().join("server.properties"));
         std::fs::write(&properties, server_properties(directory.path(), port, free_port())).unwrap();
@@ -75,7 +76,8 @@ fn server_properties(directory: &Path, port: u16, controller: u16) -> String {
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
          auto.create.topics.enable=false\ngroup.initial.rebalance.delay.ms=0\n\
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\nlog.retention.check.interval.ms=5000\nlog.initial.task.delay.ms=5000\n",
+         transaction.state.log.min.isr=1\nlog.retention.check.interval.ms=5000\nlog.initial.task.delay.ms=5000\n\
+         log.segment.delete.delay.ms=1000\n",
         directory.join("data").display()
     )
 }

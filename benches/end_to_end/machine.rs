@@ -1,5 +1,7 @@
 //! What the results were made on and with; nothing that names the machine.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::root;
@@ -41,7 +43,7 @@ pub fn facts() -> Value {
     let flags = of_cpu("flags");
     let vectors = ["avx2", "avx512f", "avx512bw", "avx512_vbmi"];
     let vectors: Vec<&str> = vectors.into_iter().filter(|flag| flags.split(' ').any(|has| has == *flag)).collect();
-    let memory = memory_gib();
+    let memory = memory_gib("MemTotal");
     // The numbers only: what follows them may name a supplier.
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.split('-').next().unwrap_or_default().trim();
@@ -69,8 +71,24 @@ pub fn line() -> String {
     )
 }
 
-fn memory_gib() -> u64 {
+/// The file system in memory.
+const MEMORY: &str = "/dev/shm";
+
+/// The file system in memory, where there is one with room for what the broker keeps at a time.
+pub fn scratch_memory() -> Option<&'static str> {
+    let writable = tempfile::tempfile_in(MEMORY).is_ok();
+    (writable && memory_gib("MemAvailable") >= 10).then_some(MEMORY)
+}
+
+/// Whether a directory lies in memory.
+pub fn in_memory(place: &Path) -> bool {
+    place.starts_with(MEMORY)
+}
+
+/// A line of /proc/meminfo, in GiB.
+fn memory_gib(line: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    let line = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) >> 20
 }

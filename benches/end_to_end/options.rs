@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::machine::scratch_memory;
 use crate::workload::Model;
 
 /// The measurements of fraud-scorer, on a real broker that is started and removed; see benches/README.md.
@@ -111,12 +112,23 @@ pub struct Options {
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub worker: Vec<String>,
 
+    /// Where the broker keeps its data while it runs [default: in memory (/dev/shm) where 10 GB of it are free, so that
+    /// the disk is in no figure; else below target/]
+    #[arg(long)]
+    pub broker_directory: Option<PathBuf>,
+
     /// Where results go, from the checkout
     #[arg(long, default_value = "benches/results")]
     pub results: PathBuf,
 }
 
 impl Options {
+    /// Where the broker keeps its data; decided once.
+    pub fn broker_directory(&mut self) -> PathBuf {
+        let place = || scratch_memory().unwrap_or(env!("CARGO_TARGET_TMPDIR")).into();
+        self.broker_directory.get_or_insert_with(place).clone()
+    }
+
     /// Longest window of a run.
     pub fn window(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)

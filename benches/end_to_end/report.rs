@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::contender::Contender;
-use crate::machine;
+use crate::machine::{self, in_memory};
 use crate::measure::Measured;
 use crate::options::Options;
 use crate::root;
@@ -194,6 +194,7 @@ pub fn write_json(options: &Options, name: &str, results: Value) {
         "options": {
             "rounds": options.rounds, "records": options.records, "seconds": options.seconds,
             "worker": options.worker,
+            "broker_data": options.broker_directory.as_deref().map(|place| if in_memory(place) { "memory" } else { "disk" }),
         },
     });
     content.as_object_mut().unwrap().extend(results.as_object().unwrap().clone());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  messages of one partition ─ produce ─► librdkafka's queue ─► broker
-//!                                │ on_send: the standing headers (of the current slot) are lent to each message
+//!                                │ on_send: the standing headers (of the current slot), lent to all messages of the call
 //!                                │ on_acknowledgement: they are taken back, the outcome is counted
 //!                                └─► Reports (atomics; called on librdkafka's threads)
 //! ```
@@ -174,6 +174,7 @@ impl<R: Reports> NativeProducer<R> {
             message
         }));
         let count = buffer.messages.len();
+        self.interceptors.standing.lend(count);
         // SAFETY: topic and array are valid for the call; F_COPY makes librdkafka copy values (keys it always copies), so
         // nothing of the caller's is kept.
         let queued = unsafe {
@@ -181,6 +182,8 @@ impl<R: Reports> NativeProducer<R> {
             sys::rd_kafka_produce_batch(topic, partition, sys::RD_KAFKA_MSG_F_COPY, messages, count as c_int)
         };
         let queued = usize::try_from(queued).unwrap_or(0);
+        // For one partition, librdkafka queues just the messages that passed `on_send`.
+        self.interceptors.standing.lent_less(count - queued);
         let first = if queued == count {
             None
         } else {

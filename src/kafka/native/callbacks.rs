@@ -57,7 +57,7 @@ unsafe extern "C" fn on_send<R: Reports>(
         let interceptors = &*opaque.cast::<Interceptors<R>>();
         let mut own = null_mut();
         if sys::rd_kafka_message_headers(message, &mut own) != DONE {
-            sys::rd_kafka_message_set_headers(message, interceptors.standing.lend());
+            sys::rd_kafka_message_set_headers(message, interceptors.standing.list());
         }
     }
     DONE

@@ -1,9 +1,13 @@
 //! The headers that every message carries, exchangeable while messages are on their way.
 //!
 //! ```text
-//!  slot 0: list, lent 312 ◄── current: lend() counts up, give_back() counts down
+//!  slot 0: list, lent 312 ◄── current: lend(count) counts up, give_back() counts down
 //!  slot 1: list, lent   0 ◄── free: exchange() fills it and makes it current
 //! ```
+//!
+//! The thread that produces counts once per call of `rd_kafka_produce_batch`, librdkafka's thread once per message. The
+//! count lies apart from what is read for each message: otherwise the two threads would take the same cache line from
+//! each other at every message.
 //!
 //! The parent module says why this is sound.
 
@@ -26,8 +30,12 @@ struct Slot {
     list: AtomicPtr<sys::rd_kafka_headers_t>,
     /// Bytes of names and values.
     size: AtomicUsize,
-    lent: AtomicI64,
+    lent: Apart<AtomicI64>,
 }
+
+/// A value with cache lines of its own (two: processors fetch them in pairs).
+#[repr(align(128))]
+struct Apart<T>(T);
 
 /// A list in a message's hands.
 pub(super) struct Lending<'a>(&'a Slot);
@@ -37,7 +45,7 @@ impl Lending<'_> {
     pub(super) fn give_back(self) -> usize {
         let size = self.0.size.load(Ordering::Relaxed);
         // The last: whoever sees 0 may free the list.
-        self.0.lent.fetch_sub(1, Ordering::Release);
+        self.0.lent.0.fetch_sub(1, Ordering::Release);
         size
     }
 }
@@ -45,17 +53,33 @@ impl Lending<'_> {
 impl Standing {
     /// `headers` in the current slot, nothing in the other.
     pub(super) fn new(headers: &Headers<'_>) -> Standing {
-        let slot = || Slot { list: AtomicPtr::new(null_mut()), size: AtomicUsize::new(0), lent: AtomicI64::new(0) };
+        let slot =
+            || Slot { list: AtomicPtr::new(null_mut()), size: AtomicUsize::new(0), lent: Apart(AtomicI64::new(0)) };
         let standing = Standing { slots: [slot(), slot()], current: AtomicUsize::new(0) };
         standing.slots[0].fill(headers);
         standing
     }
 
-    /// The current list, for one more message.
-    pub(super) fn lend(&self) -> *mut sys::rd_kafka_headers_t {
-        let slot = &self.slots[self.current.load(Ordering::Relaxed)];
-        slot.lent.fetch_add(1, Ordering::Relaxed);
-        slot.list.load(Ordering::Relaxed)
+    /// Announces that up to `count` messages are about to be given the current list. What came of it is told by
+    /// [`Standing::lent_less`], before anything else is lent or exchanged.
+    pub(super) fn lend(&self, count: usize) {
+        self.slot().lent.0.fetch_add(count as i64, Ordering::Relaxed);
+    }
+
+    /// So many of the messages last announced were not given the list.
+    pub(super) fn lent_less(&self, count: usize) {
+        if count > 0 {
+            self.slot().lent.0.fetch_sub(count as i64, Ordering::Release);
+        }
+    }
+
+    /// The current list, for a message that was announced.
+    pub(super) fn list(&self) -> *mut sys::rd_kafka_headers_t {
+        self.slot().list.load(Ordering::Relaxed)
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.slots[self.current.load(Ordering::Relaxed)]
     }
 
     /// The lending that `list` is; `None` where it is none of ours.
@@ -66,18 +90,18 @@ impl Standing {
 
     /// Messages that hold one of the lists.
     pub(super) fn lent(&self) -> i64 {
-        self.slots.iter().map(|slot| slot.lent.load(Ordering::Acquire)).sum()
+        self.slots.iter().map(|slot| slot.lent.0.load(Ordering::Acquire)).sum()
     }
 
     /// Whether no message holds the list that is not current.
     pub(super) fn is_free(&self) -> bool {
-        self.other().1.lent.load(Ordering::Acquire) == 0
+        self.other().1.lent.0.load(Ordering::Acquire) == 0
     }
 
     /// Makes `headers` current if the other slot is free; says whether it did. Only the lending thread may call it.
     pub(super) fn exchange(&self, headers: &Headers<'_>) -> bool {
         let (index, slot) = self.other();
-        if slot.lent.load(Ordering::Acquire) != 0 {
+        if slot.lent.0.load(Ordering::Acquire) != 0 {
             return false;
         }
         slot.fill(headers);

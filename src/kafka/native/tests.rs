@@ -101,7 +101,9 @@ fn standing_headers_are_exchanged_while_messages_hold_the_old_ones() {
 fn a_thousand_exchanges_free_what_they_replace() {
     let standing = Standing::new(&vec![("model".into(), None)]);
     for number in 0..1_000 {
-        let list = standing.lend();
+        standing.lend(3);
+        standing.lent_less(2);
+        let list = standing.list();
         let lending = standing.lending_of(list).expect("it is one of ours");
         assert!(standing.exchange(&vec![("model".into(), Some(format!("fraud@{number}").into_bytes().into()))]));
         assert!(!standing.is_free(), "the slot before is lent");
