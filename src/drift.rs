@@ -33,6 +33,7 @@ pub use self::baseline::{Baseline, BaselineError, Watched};
 pub use self::monitor::{DriftMonitor, Reading, Stability};
 pub use self::psi::{critical, psi};
 pub use self::sampler::{Pending, Sampler};
+use crate::log_events;
 use crate::model::manifest::Manifest;
 
 /// From this index on a feature counts as drifted: where the usual reading of the index ("below 0.1 no change, to 0.25
@@ -82,17 +83,17 @@ pub fn baseline(directory: &Path, manifest: &Manifest) -> Result<Option<Baseline
 pub fn open(directory: &Path, manifest: &Manifest, settings: DriftSettings) -> Option<Arc<DriftMonitor>> {
     let model = manifest.id();
     if settings.rows_per_second == 0 {
-        tracing::info!(model, "drift is not watched: --drift-sample is 0");
+        log_events::drift::Off { model: &model }.log();
         return None;
     }
     match baseline(directory, manifest) {
         Ok(Some(baseline)) => Some(Arc::new(DriftMonitor::new(model, baseline, settings, Instant::now()))),
         Ok(None) => {
-            tracing::info!(model, "drift is not watched: the bundle has no reference.json");
+            log_events::drift::WithoutReference { model: &model }.log();
             None
         }
         Err(reason) => {
-            tracing::warn!(model, reason, "drift is not watched: the bundle's reference cannot be used");
+            log_events::drift::ReferenceUnusable { model: &model, reason: &reason }.log();
             None
         }
     }

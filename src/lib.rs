@@ -17,7 +17,8 @@
 //! | [`model`] | bundles: verified on load, scored by ONNX Runtime |
 //! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`kafka`] | everything that talks to librdkafka |
-//! | [`telemetry`], [`http`] | metrics, readiness, and the edge that shows them |
+//! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
+//! | [`log_events`] | everything the log can say |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
 //! | [`shutdown`], [`signals`] | how things end |
 //!
@@ -28,6 +29,7 @@ pub mod commands;
 pub mod drift;
 pub mod http;
 pub mod kafka;
+pub mod log_events;
 pub mod model;
 pub mod pipeline;
 pub mod scoring_service;

@@ -2,6 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::log_events;
 use crate::shutdown::Shutdown;
 
 /// Both signals; must be made within a tokio runtime.
@@ -32,9 +33,9 @@ impl Signals {
             // First of all: a log that cannot be written must not keep the worker running.
             shutdown.request();
             if again {
-                tracing::warn!("second signal: stopping at once, uncommitted work is read again");
+                log_events::lifecycle::StoppingAtOnce {}.log();
             } else {
-                tracing::info!("stopping: finishing the batch, committing, leaving the group");
+                log_events::lifecycle::Stopping {}.log();
             }
         }
     }

@@ -16,6 +16,7 @@ use rdkafka::error::KafkaError;
 use crate::drift::DriftSettings;
 use crate::kafka::client;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
+use crate::log_events;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings, Refusal};
 use crate::model::source::Candidate;
@@ -120,16 +121,16 @@ pub fn open_exchange(
         candidate,
     )?;
     let model = exchange.serving();
-    tracing::info!(
-        model = model.id(),
-        features = model.manifest.features.len(),
-        golden_records = model.golden_records,
-        engine = model.engine,
-        detail = model.engine_detail,
-        review = model.manifest.thresholds.review(),
-        decline = model.manifest.thresholds.decline(),
-        "model bundle verified"
-    );
+    log_events::model::Verified {
+        model: &model.id(),
+        features: model.manifest.features.len(),
+        golden_records: model.golden_records,
+        engine: model.engine,
+        detail: &model.engine_detail,
+        review: model.manifest.thresholds.review(),
+        decline: model.manifest.thresholds.decline(),
+    }
+    .log();
     // Refused or not, verdicts do without it: the exchange has logged why.
     let _ = exchange.challenge(challenger);
     Ok(exchange)
@@ -147,11 +148,7 @@ impl Worker {
         readiness.hold("start", "waiting for a Kafka broker");
         let partitions = Inquiry::new(&settings.kafka)?.prepare(&settings.topics, shutdown)?;
         if settings.threads > partitions.input as usize {
-            tracing::warn!(
-                threads = settings.threads,
-                partitions = partitions.input,
-                "more scoring threads than partitions: some will have nothing to do"
-            );
+            log_events::lifecycle::TooManyThreads { threads: settings.threads, partitions: partitions.input }.log();
         }
 
         let destination = Destination {

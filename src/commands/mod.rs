@@ -1,9 +1,11 @@
-//! One module per command of the command line: its arguments, and what it does with the library. `model` is shared.
+//! One module per command of the command line: its arguments, and what it does with the library. `model` and `otlp` are
+//! groups of arguments.
 
 pub mod broker;
 pub mod check;
 pub mod demo;
 pub mod model;
+pub mod otlp;
 pub mod run;
 pub mod score;
 

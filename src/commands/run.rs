@@ -10,9 +10,11 @@ use fraud_settings::{KafkaArguments, parse_duration};
 
 use super::Failure;
 use super::model::ModelArguments;
+use super::otlp::OtlpArguments;
 use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
 use crate::kafka::startup::{StartupError, Topics};
+use crate::log_events;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, ChallengerSlot};
 use crate::model::registry::follower::Follower;
@@ -24,10 +26,14 @@ use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
+use crate::telemetry::spans::export::{Exporter, Names};
 use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 /// Beyond the drain: how long leaving the group may take before the process ends regardless.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
+
+/// Of that: how long the last spans may take.
+const SPANS_GRACE: Duration = Duration::from_secs(2);
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,6 +54,10 @@ pub struct Arguments {
     /// variable FRAUD_SCORER_ADMIN_TOKEN does the same. Without either, only this host may, on a loopback address
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
+
+    /// Spans.
+    #[command(flatten)]
+    pub otlp: OtlpArguments,
 }
 
 /// What a worker is, apart from where its broker lives.
@@ -206,16 +216,21 @@ impl WorkerArguments {
 /// Runs the worker until a signal ends it.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let settings = arguments.worker.settings(&arguments.kafka)?;
+    let spans = arguments.otlp.settings(|name| std::env::var(name).ok()).map_err(Failure::configuration)?;
     let metrics = metrics::install().context("metrics recorder")?;
     let (readiness, shutdown) = (Readiness::default(), Shutdown::default());
     readiness.hold("start", "starting");
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let exporter = match spans {
+        Some(spans) => Some(Exporter::start(spans, names(&settings), &runtime).map_err(Failure::configuration)?),
+        None => None,
+    };
     let listener = runtime
         .block_on(http::listen(arguments.http))
         .with_context(|| format!("cannot listen on {}", arguments.http.unwrap_or(http::DEFAULT_ADDRESS)))
         .map_err(Failure::configuration)?;
-    tracing::info!(address = %listener.local_addr()?, "HTTP edge listens");
+    log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
     let admin = Admin::new(listener.local_addr()?, admin_token(arguments.admin_token_file.as_deref())?);
     let scoring = Scoring::new(settings.max_message_bytes);
     let edge = Edge::new(metrics, readiness.clone(), scoring, admin);
@@ -226,7 +241,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
 
     let Some(opened) = arguments.worker.source.open(&runtime, &readiness, &shutdown)? else {
-        tracing::info!("stopped before the model registry was reached; nothing was read");
+        log_events::lifecycle::StoppedBeforeRegistry {}.log();
         return Ok(());
     };
     let challenger = match &arguments.worker.challenger {
@@ -239,7 +254,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let worker = match Worker::start(&settings, &exchange, &readiness, &shutdown) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {
-            tracing::info!("stopped before a broker was reached; nothing was read");
+            log_events::lifecycle::StoppedBeforeBroker {}.log();
             return Ok(());
         }
         Err(error) if error.is_configuration() => return Err(Failure::configuration(error)),
@@ -266,6 +281,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     while !shutdown.wait(Duration::from_millis(500)) {}
     end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
     let outcome = worker.join();
+    if let Some(exporter) = exporter {
+        runtime.block_on(exporter.finish(SPANS_GRACE));
+    }
     // A model that is just being verified is not waited for.
     runtime.shutdown_background();
     if !outcome.failures.is_empty() {
@@ -275,8 +293,18 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         let message = "stopped before everything read was committed; it is read again at the next start";
         return Err(Failure::at_run_time(anyhow::anyhow!(message)));
     }
-    tracing::info!("drained and left the consumer group");
+    log_events::lifecycle::Drained {}.log();
     Ok(())
+}
+
+/// What spans call the worker's topics.
+fn names(settings: &WorkerSettings) -> Names {
+    Names {
+        input: settings.topics.input.clone(),
+        output: settings.topics.output.clone(),
+        dead_letter: settings.topics.dead_letter.clone(),
+        group: settings.group.clone(),
+    }
 }
 
 /// The token of `POST /admin/…`, if there is one. Never a flag: command lines can be read by others.
@@ -318,6 +346,6 @@ fn end_in_time(limit: Duration, shutdown: &Shutdown) {
         }
     };
     if let Err(error) = std::thread::Builder::new().name("drain-watch".into()).spawn(watch) {
-        tracing::warn!(%error, "the drain is not watched");
+        log_events::lifecycle::DrainNotWatched { error: &error }.log();
     }
 }

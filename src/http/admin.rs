@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::Edge;
 use super::guard::is_loopback as names_loopback;
 use super::problem::Problem;
+use crate::log_events;
 use crate::model::exchange::Exchange;
 
 /// Characters that a token has at least: what can be guessed is no secret.
@@ -107,7 +108,7 @@ async fn change(
     work: impl FnOnce(&Exchange, String) -> Response + Send + 'static,
 ) -> Response {
     if let Err(how) = edge.admin.allows(peer, &headers) {
-        tracing::warn!(%peer, reason = how, "a request to /admin was refused");
+        log_events::http::AdminRefused { peer, reason: how }.log();
         return Problem::forbidden(how).into_response();
     }
     let Some(exchange) = edge.exchange.get().cloned() else { return starting() };

@@ -19,6 +19,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::log_events;
+
 /// What connections may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -55,7 +57,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, "accepting a connection");
+                log_events::http::NotAccepted { error: &error }.log();
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -72,7 +74,7 @@ async fn answer(stream: TcpStream, peer: SocketAddr, router: TowerToHyperService
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(head_limit).max_buf_size(MOST_HEAD_BYTES);
     if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%peer, %error, "connection");
+        log_events::http::ConnectionFailed { peer, error: &error }.log();
     }
 }
 

@@ -40,6 +40,7 @@ use self::connections::Limits;
 use self::events::Feed;
 use self::problem::Problem;
 use self::score::Gate;
+use crate::log_events;
 use crate::model::ModelError;
 use crate::model::exchange::Exchange;
 use crate::scoring_service::{Protocol, Scoring};
@@ -83,7 +84,7 @@ pub async fn listen(address: Option<SocketAddr>) -> std::io::Result<TcpListener>
     }
     match TcpListener::bind(DEFAULT_ADDRESS).await {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            tracing::warn!(address = %DEFAULT_ADDRESS, "address in use, taking a free port; choose one with --http");
+            log_events::lifecycle::HttpAddressInUse { address: DEFAULT_ADDRESS }.log();
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
         }
         outcome => outcome,

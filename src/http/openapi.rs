@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::console::html;
 use super::problem::{KINDS, TYPE_PREFIX, of_class};
+use crate::log_events;
 use crate::pipeline::decode::Feature;
 use crate::scoring_service::{About, Scoring};
 
@@ -23,7 +24,7 @@ pub fn document(scoring: &Scoring) -> Response {
     match describe(scoring.about().as_deref(), scoring.max_request_bytes()) {
         Ok(document) => Json(document).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the embedded API description is not JSON");
+            log_events::http::ApiDescriptionBroken { error: &error }.log();
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

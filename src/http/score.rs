@@ -10,18 +10,20 @@
 //! body is read; without an announced length it counts as the longest. What is over the bound is refused at once and told
 //! when to come back, so an overload costs those who cause it and neither memory nor the scoring of topics.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use fraud_wire::trace_context::{self, TRACEPARENT_HEADER, TRACESTATE_HEADER, TraceContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
 use crate::scoring_service::{Protocol, Scoring, Unscored};
 use crate::telemetry::requests::{self, Path};
+use crate::telemetry::spans::{self, Tracer};
 
 /// How long a body may take to arrive, and then its scores.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -32,18 +34,27 @@ const IN_FLIGHT_BYTES: usize = 64 << 20;
 /// In-flight bytes are counted in these units, so that the largest setting fits a semaphore.
 const UNIT: usize = 1 << 10;
 
+/// Header of an answer that tells whoever traces the request which span of ours belongs to it (a W3C draft, beside Trace
+/// Context): only where there is one.
+const TRACERESPONSE: &str = "traceresponse";
+
 /// Admits requests to the scoring service.
 #[derive(Clone)]
 pub struct Gate {
     scoring: Scoring,
     in_flight: Arc<Semaphore>,
+    tracer: Option<Arc<Mutex<Tracer>>>,
 }
 
 impl Gate {
     /// A gate before `scoring`.
     pub fn new(scoring: Scoring) -> Gate {
         let bytes = IN_FLIGHT_BYTES.max(scoring.max_request_bytes());
-        Gate { scoring, in_flight: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))) }
+        Gate {
+            scoring,
+            in_flight: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
+            tracer: Tracer::new().map(|tracer| Arc::new(Mutex::new(tracer))),
+        }
     }
 
     /// The service behind it.
@@ -53,17 +64,41 @@ impl Gate {
 
     /// Answers a request of either protocol.
     pub async fn answer(&self, protocol: Protocol, request: Request) -> Response {
-        let began = Instant::now();
-        let response = match self.scores(protocol, request).await {
+        let (began, began_at) = (Instant::now(), SystemTime::now());
+        let span = self.begin_span(request.headers());
+        let mut response = match self.scores(protocol, request).await {
             Ok(json) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response(),
             Err(problem) => problem.into_response(),
         };
-        let path = match protocol {
-            Protocol::Verdict => Path::Score,
-            Protocol::Mlflow => Path::Invocations,
+        let (path, name) = match protocol {
+            Protocol::Verdict => (Path::Score, "/v1/score"),
+            Protocol::Mlflow => (Path::Invocations, "/invocations"),
         };
-        requests::answered(path, response.status().as_u16(), began.elapsed());
+        let status = response.status().as_u16();
+        requests::answered(path, status, began.elapsed());
+        if let Some(span) = span {
+            if let Ok(header) = HeaderValue::from_bytes(&span.parent.sent_by(span.id)) {
+                response.headers_mut().insert(TRACERESPONSE, header);
+            }
+            spans::answered(span, name, status, began_at);
+        }
         response
+    }
+
+    /// A span of this request, where its sender traces it and spans go anywhere.
+    fn begin_span(&self, headers: &HeaderMap) -> Option<spans::Place> {
+        let tracer = self.tracer.as_ref()?;
+        let mut named = headers.get_all(TRACEPARENT_HEADER).iter();
+        let context = TraceContext::parse(named.next()?.as_bytes())?;
+        if named.next().is_some() {
+            // Two parents are none.
+            return None;
+        }
+        // Several lines of a header are one list.
+        let lines: Vec<&[u8]> = headers.get_all(TRACESTATE_HEADER).iter().map(HeaderValue::as_bytes).collect();
+        let state = lines.join(&b',');
+        let state = trace_context::tracestate(&state);
+        tracer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).begin(&context, state, 1)
     }
 
     async fn scores(&self, protocol: Protocol, mut request: Request) -> Result<Vec<u8>, Problem> {

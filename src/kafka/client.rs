@@ -7,6 +7,8 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::log_events;
+
 /// Largest value a client may send: librdkafka's own upper bound, so that a dead letter is refused by the topic's limit
 /// (which can be raised) and never by ours.
 const MAX_MESSAGE_BYTES: &str = "1000000000";
@@ -112,9 +114,9 @@ impl BrokerHealth {
                 RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL,
             ) => self.refused.store(true, Ordering::Relaxed),
             Some(RDKafkaErrorCode::AllBrokersDown) if !self.down.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(reason, "no Kafka broker can be reached; waiting for one");
+                log_events::kafka::BrokerUnreachable { reason }.log();
             }
-            _ => tracing::debug!(?code, reason, "Kafka client error"),
+            _ => log_events::kafka::ClientError { code: &code, reason }.log(),
         }
         // AllBrokersDown follows the error that tells why: keep that one.
         if code != Some(RDKafkaErrorCode::AllBrokersDown)
@@ -127,7 +129,7 @@ impl BrokerHealth {
     /// Notes that a broker answered.
     pub fn reached(&self) {
         if self.down.swap(false, Ordering::Relaxed) {
-            tracing::info!("a Kafka broker can be reached again");
+            log_events::kafka::BrokerReachable {}.log();
         }
     }
 
@@ -149,13 +151,13 @@ impl BrokerHealth {
 
 /// A line of librdkafka's own log. A broker going away is routine for a client that waits: nothing here is an error of
 /// ours.
-pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::warn!(target: "librdkafka", facility, "{message}");
+            log_events::librdkafka::Critical { facility, line }.log();
         }
-        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
-        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Debug => log_events::librdkafka::Debug { facility, line }.log(),
+        _ => log_events::librdkafka::Line { facility, line }.log(),
     }
 }
 

@@ -41,6 +41,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::failure::Failure;
+use crate::log_events;
 
 mod callbacks;
 mod headers;
@@ -316,7 +317,7 @@ impl<R: Reports> Drop for NativeProducer<R> {
             sys::rd_kafka_flush(client, milliseconds(PURGE_PATIENCE));
             let lent = self.interceptors.standing.lent();
             if lent != 0 {
-                tracing::warn!(messages = lent, "a producer could not be emptied; its memory is given up");
+                log_events::kafka::ProducerNotEmptied { messages: lent }.log();
                 std::mem::forget(self.interceptors.clone());
                 return;
             }

@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::client::{self, BrokerHealth};
+use crate::log_events;
 use crate::shutdown::Shutdown;
 
 /// How long one question to the broker may take before it is asked again.
@@ -180,7 +181,8 @@ impl Inquiry {
                     // Once at first, then a reminder now and then.
                     if told.is_none_or(|told| told.elapsed() > Duration::from_secs(30)) {
                         let reason = self.health.last_error();
-                        tracing::warn!(brokers = self.brokers, %error, reason, "waiting for a Kafka broker");
+                        log_events::kafka::WaitingForBroker { brokers: &self.brokers, error: &error, reason: &reason }
+                            .log();
                         told = Some(Instant::now());
                     }
                     if shutdown.wait(Duration::from_millis(500)) {
@@ -189,7 +191,7 @@ impl Inquiry {
                 }
                 answer => {
                     if told.is_some() {
-                        tracing::info!(brokers = self.brokers, "a Kafka broker answers");
+                        log_events::kafka::BrokerAnswers { brokers: &self.brokers }.log();
                     }
                     return answer;
                 }
@@ -229,7 +231,7 @@ impl Inquiry {
         let results = wait_for(admin.create_topics([&new], &options))?;
         for result in results {
             match result {
-                Ok(_) => tracing::info!(topic, partitions, "created topic"),
+                Ok(_) => log_events::kafka::TopicCreated { topic, partitions }.log(),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {} // another worker was faster
                 Err((_, code)) => return Err(refuse(code.to_string())),
             }
@@ -261,17 +263,11 @@ impl Inquiry {
             if let (Some(input), Some(dead_letter)) = (limit(&topics.input), limit(&topics.dead_letter))
                 && dead_letter < input
             {
-                tracing::warn!(
-                    input,
-                    dead_letter,
-                    topic = topics.dead_letter,
-                    "the dead-letter topic takes smaller records than the input topic: larger dead letters will lack \
-                     their value; raise its max.message.bytes"
-                );
+                log_events::kafka::DeadLetterTopicSmaller { input, dead_letter, topic: &topics.dead_letter }.log();
             }
         };
         if let Err(error) = std::thread::Builder::new().name("size-limits".into()).spawn(compare) {
-            tracing::debug!(%error, "size limits are not compared");
+            log_events::kafka::SizeLimitsNotCompared { error: &error }.log();
         }
     }
 

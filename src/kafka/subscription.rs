@@ -24,6 +24,7 @@ use rdkafka::{ClientConfig, Message, Offset, Statistics, TopicPartitionList};
 use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
 use super::outbox::GroupMetadata;
+use crate::log_events;
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl ConsumerContext for Events {
                 _ => consumer.unassign(),
             };
             if let Err(error) = outcome {
-                tracing::debug!(%error, "giving up partitions while leaving");
+                log_events::kafka::LeavingPartitions { error: &error }.log();
             }
             return;
         }
@@ -107,7 +108,7 @@ impl ConsumerContext for Events {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         if let Err(error) = result {
             // At least once: the next commit carries the same or later offsets.
-            tracing::warn!(%error, "an offset commit failed; it is repeated with the next one");
+            log_events::kafka::OffsetCommitFailed { error: &error }.log();
         }
     }
 }
@@ -143,11 +144,11 @@ impl Subscription {
         for _ in 0..64 {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
-                Some(Err(error)) => tracing::debug!(%error, "consumer event"),
+                Some(Err(error)) => log_events::kafka::ConsumerEvent { error: &error }.log(),
                 Some(Ok(message)) => {
                     // Partitions deliver into our own queue; a record that comes this way would never be scored.
                     let (partition, offset) = (message.partition(), message.offset());
-                    tracing::error!(partition, offset, "a record came by the event queue");
+                    log_events::kafka::RecordByEventQueue { partition, offset }.log();
                     return Err(KafkaError::NoMessageReceived);
                 }
                 None => break,
@@ -243,7 +244,7 @@ impl Subscription {
                 Change::Revoked(partitions) | Change::Lost(partitions) => self.release(partitions),
             };
             if let Err(error) = outcome {
-                tracing::debug!(%error, ?change, "answering while leaving");
+                log_events::kafka::LeavingChange { error: &error, change: &change }.log();
             }
         }
         self.consumer.context().leaving.store(true, Ordering::Release);

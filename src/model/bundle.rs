@@ -13,6 +13,7 @@ use super::ModelError;
 use super::choice::{KernelChoice, ModelEngine};
 use super::manifest::Manifest;
 use super::scorer::{OnnxScorer, Scorer};
+use crate::log_events;
 use crate::pipeline::decode::{Decoder, Rows};
 
 /// How far a golden record's score may lie from training's: f32 noise through another implementation, no more.
@@ -135,7 +136,7 @@ impl Golden {
             Ok(text) => text,
             // Optional for a foreign model: training that can write golden records should.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(bundle = %directory.display(), "no golden.jsonl: scores are not checked against training's");
+                log_events::model::NoGoldenRecords { bundle: &directory.display() }.log();
                 return Ok(golden);
             }
             Err(source) => return Err(ModelError::Unreadable { path: golden.path, source }),

@@ -10,6 +10,7 @@ use super::manifest::Manifest;
 use super::scorer::OnnxScorer;
 use super::trees::verify::Agreement;
 use super::trees::{NotTaken, TreePlan};
+use crate::log_events;
 
 /// What `--kernel` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -53,11 +54,11 @@ impl ModelEngine {
             Ok(engine) => Ok(engine),
             Err(reason) if choice == KernelChoice::Simd => Err(ModelError::Kernel { model: manifest.id(), reason }),
             Err(reason) => {
-                let model = manifest.id();
+                let model = &manifest.id();
                 match &reason {
-                    NotTaken::Unsupported(reason) => tracing::info!(model, reason, "ONNX Runtime scores this model"),
+                    NotTaken::Unsupported(reason) => log_events::model::OnnxRuntimeScores { model, reason }.log(),
                     // A fault of ours: the model is as it should be.
-                    NotTaken::Disagreement(_) => tracing::warn!(model, %reason, "ONNX Runtime scores this model"),
+                    NotTaken::Disagreement(_) => log_events::model::KernelDisagrees { model, reason: &reason }.log(),
                 }
                 Ok(ModelEngine::OnnxRuntime { reason: reason.to_string() })
             }

@@ -44,6 +44,7 @@ use self::shelves::{Numbered, Shelves};
 use super::choice::KernelChoice;
 use super::source::Candidate;
 use crate::drift::{self, DriftSettings};
+use crate::log_events;
 use crate::pipeline::shadow::Challenger;
 use crate::telemetry::{
     self,
@@ -181,17 +182,21 @@ impl Exchange {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let (from, reason) = (serving.id(), refusal.to_string());
-                tracing::warn!(
-                    from, to = origin, gate = %refusal.gate, reason = refusal.reason, took = ?began.elapsed(),
-                    "model refused; what served goes on"
-                );
+                log_events::model::Refused {
+                    from: &from,
+                    to: &origin,
+                    gate: &refusal.gate,
+                    reason: &refusal.reason,
+                    took: began.elapsed(),
+                }
+                .log();
                 Instruments::default().swap(SwapResult::Refused);
                 inner.state().history.add(Happened::Refused, from, origin, reason, began.elapsed());
                 return Err(refusal);
             }
         };
         if model.id() == serving.id() {
-            tracing::info!(model = model.id(), origin, "offered what already serves; nothing changed");
+            log_events::model::Unchanged { model: &model.id(), origin: &origin }.log();
             return Ok(());
         }
         inner.shelves.stock(items);
@@ -209,16 +214,16 @@ impl Exchange {
         let behind = wait_until_taken_up(&inner.shelves, model.number);
         // Not before: the way back must stay prepared, and what is given back late is dropped the next time.
         inner.shelves.keep(&[model.number, serving.number]);
-        tracing::info!(
-            from = serving.id(),
-            to = model.id(),
-            why = origin,
-            engine = model.engine,
-            ?prepared,
-            took = ?began.elapsed(),
-            threads_behind = behind,
-            "model swapped"
-        );
+        log_events::model::Swapped {
+            from: &serving.id(),
+            to: &model.id(),
+            why: &origin,
+            engine: model.engine,
+            prepared,
+            took: began.elapsed(),
+            threads_behind: behind,
+        }
+        .log();
         Ok(())
     }
 
@@ -251,10 +256,8 @@ impl Exchange {
         inner.look_at_challenger(&model);
         Instruments::default().swap(SwapResult::RolledBack);
         let behind = wait_until_taken_up(&inner.shelves, model.number);
-        tracing::warn!(
-            from = from.id(), to = model.id(), why, took = ?began.elapsed(), threads_behind = behind,
-            "model rolled back"
-        );
+        let (took, threads_behind) = (began.elapsed(), behind);
+        log_events::model::RolledBack { from: &from.id(), to: &model.id(), why, took, threads_behind }.log();
         Ok(model)
     }
 

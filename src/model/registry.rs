@@ -30,6 +30,7 @@ use reqwest::Url;
 use self::cache::Cache;
 use self::client::{Credentials, MlflowClient, ModelVersion};
 use super::source::{Candidate, Pointer, Registered, RegisteredModel};
+use crate::log_events;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
 
@@ -285,7 +286,8 @@ impl Registry {
     pub async fn fetch(&self, model: &RegisteredModel, version: ModelVersion) -> Result<Fetched, RegistryError> {
         let directory = match self.cached(&version).await {
             Some(directory) => {
-                tracing::info!(%model, version = version.version, directory = %directory.display(), "model is in the cache");
+                let version = &version.version;
+                log_events::model::Cached { model, version, directory: &directory.display() }.log();
                 directory
             }
             None => {
@@ -295,7 +297,8 @@ impl Registry {
                 let (count, bytes) = (files.len(), files.iter().map(|file| file.size).sum::<u64>());
                 let directory = partial.publish(self.server(), &version, files)?;
                 let took = began.elapsed();
-                tracing::info!(%model, version = version.version, count, bytes, ?took, directory = %directory.display(), "model fetched");
+                let (version, shown) = (&version.version, directory.display());
+                log_events::model::Fetched { model, version, count, bytes, took, directory: &shown }.log();
                 directory
             }
         };
@@ -345,15 +348,13 @@ impl Registry {
                 Err(error) => return Err(error),
             };
             if let Some((version, directory)) = self.cache.pointed(self.server(), model) {
-                tracing::warn!(
-                    %model, version = version.version, directory = %directory.display(), %error,
-                    "starting from the model cache: the alias may have moved since"
-                );
+                let (number, shown) = (&version.version, directory.display());
+                log_events::model::StartedFromCache { model, version: number, directory: &shown, error: &error }.log();
                 return Ok(Fetched { candidate: candidate(model, &version, directory), version });
             }
             readiness.hold("start", format!("waiting for the model registry: {error}"));
             if !std::mem::replace(&mut told, true) {
-                tracing::warn!(%model, %error, "waiting for the model registry");
+                log_events::model::WaitingForRegistry { model, error: &error }.log();
             }
             tokio::time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);

@@ -15,6 +15,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::commit::Interruption;
 use crate::kafka::batch::{Batch, Entry, Record};
+use crate::log_events;
 
 /// What is known of a partition since it was assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Positions {
                         let last_timestamp = record.timestamp();
                         admitted.runs.push(Run { partition, next: offset + 1, first: offset, last_timestamp });
                     } else {
-                        tracing::warn!(partition, offset, "skipped a record that is not ours or was read before");
+                        log_events::pipeline::RecordSkipped { partition, offset }.log();
                         continue;
                     }
                     admitted.records.push(record);
@@ -122,7 +123,7 @@ fn partition_error(partition: i32, code: RDKafkaErrorCode, reason: &str) -> Resu
              -X auto.offset.reset=earliest (or latest) to go on"
         ))),
         _ => {
-            tracing::warn!(partition, ?code, reason, "partition error; librdkafka tries again");
+            log_events::kafka::PartitionError { partition, code: &code, reason }.log();
             Ok(())
         }
     }

@@ -31,6 +31,7 @@ use crate::kafka::client::BrokerHealth;
 use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{Headers, Kind, Outbox, Outgoing, ProduceBuffer, Produced, TICKETS};
 use crate::kafka::subscription::{Subscription, offsets};
+use crate::log_events;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
 
@@ -512,7 +513,7 @@ impl Committer {
                 match self.outbox().abort_transaction(Duration::from_millis(50)) {
                     Err(error) if error.transient => {}
                     Err(error) => {
-                        tracing::debug!(%error, "aborting the transaction");
+                        log_events::kafka::AbortFailed { error: &error }.log();
                         aborting = false;
                     }
                     Ok(()) => aborting = false,
@@ -579,7 +580,7 @@ impl Committer {
         if !self.stalled && began.elapsed() > STALL {
             self.stalled = true;
             let reason = self.health.last_error();
-            tracing::warn!(thread = self.settings.name, reason, "{stall}; consumption has stopped until they can");
+            log_events::pipeline::OutputStalled { thread: &self.settings.name, reason: &reason, stall }.log();
             self.readiness.hold(&self.output_name(), format!("{stall}: {reason}"));
         }
         Ok(())
@@ -587,7 +588,7 @@ impl Committer {
 
     fn flows_again(&mut self) {
         if std::mem::take(&mut self.stalled) {
-            tracing::info!(thread = self.settings.name, "output flows again");
+            log_events::pipeline::OutputFlows { thread: &self.settings.name }.log();
             self.readiness.clear(&self.output_name());
         }
     }

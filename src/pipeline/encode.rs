@@ -4,11 +4,13 @@
 //! prepared once. Tests read it back through [`fraud_wire::verdict::Verdict`] and the JSON Schema.
 
 use fraud_wire::dead_letter::{Rejection, headers};
-use fraud_wire::verdict::{Decision, MODEL_HEADER, TRACEPARENT_HEADER};
+use fraud_wire::trace_context::{TRACEPARENT_HEADER, TRACESTATE_HEADER};
+use fraud_wire::verdict::{Decision, MODEL_HEADER};
 
 use super::decode::TransactionId;
 use super::engine::ScoredRow;
 use crate::kafka::outbox::Headers;
+use crate::telemetry::spans;
 
 /// Where a row was read.
 #[derive(Clone, Copy, Debug)]
@@ -111,12 +113,14 @@ impl Encoder {
         vec![(MODEL_HEADER.into(), Some(self.model_id.clone().into_bytes().into()))]
     }
 
-    /// Headers of a verdict whose record had this trace context.
-    pub fn traced_headers<'a>(&'a self, traceparent: &'a [u8]) -> Headers<'a> {
-        vec![
+    /// Headers of a verdict that goes on with its record's trace.
+    pub fn traced_headers<'a>(&'a self, trace: &'a spans::Outgoing<'a>) -> Headers<'a> {
+        let mut headers = vec![
             (MODEL_HEADER.into(), Some(self.model_id.as_bytes().into())),
-            (TRACEPARENT_HEADER.into(), Some(traceparent.into())),
-        ]
+            (TRACEPARENT_HEADER.into(), Some(trace.traceparent.as_slice().into())),
+        ];
+        headers.extend(trace.tracestate.map(|state| (TRACESTATE_HEADER.into(), Some(state.as_bytes().into()))));
+        headers
     }
 
     /// Headers of a dead letter: the record's own, then the reason and the source.

@@ -13,6 +13,7 @@ use fraud_wire::verdict::Decision;
 use super::decide::Thresholds;
 use super::decode::{Decoder, RowMeta, Rows};
 use crate::drift::{DriftMonitor, Pending, Sampler};
+use crate::log_events;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::scorer::Scorer;
@@ -157,7 +158,7 @@ impl Engine {
 
     fn score(&mut self) {
         if let Err(error) = self.scorer.score(&self.rows.features, &mut self.scores) {
-            tracing::warn!(%error, rows = self.rows.len(), "the model failed on a batch; scoring its messages one by one");
+            log_events::pipeline::BatchFailed { error: &error, rows: self.rows.len() }.log();
             self.score_one_by_one();
         }
         for outcome in &mut self.outcomes {

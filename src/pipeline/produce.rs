@@ -14,9 +14,11 @@
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::ops::Range;
+use std::time::{Instant, SystemTime};
 
 use fraud_wire::dead_letter::{self, ErrorClass, Rejection};
-use fraud_wire::verdict::{Decision, TRACEPARENT_HEADER};
+use fraud_wire::trace_context::{TRACEPARENT_HEADER, TRACESTATE_HEADER, TraceContext};
+use fraud_wire::verdict::Decision;
 
 use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
@@ -24,11 +26,15 @@ use super::encode::RowSource;
 use super::engine::{Outcome, ScoredRow};
 use crate::kafka::batch::Record;
 use crate::kafka::outbox::{Headers, Kind, Outgoing};
+use crate::log_events;
 use crate::model::exchange::ThreadModel;
 use crate::telemetry::metrics::Tally;
+use crate::telemetry::spans::{self, Ended, Place, RecordSpan, Tracer};
 
 const TRACEPARENT: &CStr = c"traceparent";
+const TRACESTATE: &CStr = c"tracestate";
 const _: () = assert!(TRACEPARENT.count_bytes() == TRACEPARENT_HEADER.len());
+const _: () = assert!(TRACESTATE.count_bytes() == TRACESTATE_HEADER.len());
 
 /// Bytes of verdicts that are gathered at most before they are sent: bounds the buffer, and keeps it in the cache.
 const GATHERED_BYTES: usize = 256 * 1024;
@@ -54,6 +60,22 @@ pub struct Writer {
     destination: Destination,
     /// Verdicts that wait to be sent.
     verdicts: Gathered,
+    /// Makes spans of sampled records, if they go anywhere.
+    tracer: Option<Tracer>,
+    /// When the batch was taken that is being written.
+    taken: Instant,
+}
+
+/// The trace of a record whose sender named one.
+struct Trace<'a> {
+    outgoing: spans::Outgoing<'a>,
+    span: Option<OpenSpan>,
+}
+
+/// A span of ours within it: of processing the record, with the id of the one of sending what came of it.
+struct OpenSpan {
+    place: Place,
+    send_id: [u8; 8],
 }
 
 /// Messages of one partition that wait to be sent, one after the other.
@@ -116,18 +138,19 @@ impl Gathered {
 impl Writer {
     /// A writer to `destination`.
     pub fn new(destination: Destination) -> Writer {
-        Writer { destination, verdicts: Gathered::default() }
+        Writer { destination, verdicts: Gathered::default(), tracer: Tracer::new(), taken: Instant::now() }
     }
 
-    /// Queues the messages of a batch that `model`'s engine has just run on `records`.
+    /// Queues the messages of a batch, `taken` then, that `model`'s engine has just run on `records`.
     pub fn write(
         &mut self,
-        records: &[Record<'_>],
+        (records, taken): (&[Record<'_>], Instant),
         model: &ThreadModel,
         committer: &mut Committer,
         ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
+        self.taken = taken;
         self.verdicts.clear();
         let mut partition = None;
         for (index, (record, outcome)) in records.iter().zip(model.engine.outcomes()).enumerate() {
@@ -140,8 +163,7 @@ impl Writer {
                     self.verdicts(records, index, model, rows.clone(), committer, ticket, tally)?
                 }
                 Outcome::Rejected(rejection) => {
-                    self.dead_letter(record, rejection, model, committer, ticket)?;
-                    tally.dead_letter(rejection.class);
+                    self.dead_letter(record, rejection, model, committer, ticket, tally)?;
                 }
             }
         }
@@ -175,14 +197,12 @@ impl Writer {
             && let Some(rejection) = self.first_too_large(record, model, rows.clone(), limit)
         {
             // One row's verdict that its topic does not take rejects the message: whole or not at all.
-            self.dead_letter(record, &rejection, model, committer, ticket)?;
-            tally.dead_letter(rejection.class);
-            return Ok(());
+            return self.dead_letter(record, &rejection, model, committer, ticket, tally);
         }
         let timestamp = record.timestamp();
-        let traceparent = record.header(TRACEPARENT);
+        let trace = self.trace(record);
         let first = rows.start;
-        for row in model.engine.rows(rows) {
+        for row in model.engine.rows(rows.clone()) {
             let begin = self.verdicts.values.len();
             self.verdict(record, timestamp, &row, model);
             tally.verdict(row.decision, row.score, timestamp);
@@ -190,16 +210,57 @@ impl Writer {
                 let amount = model.engine.feature(first + row.meta.row as usize, AMOUNT);
                 tally.suspicious.add(&self.verdicts.values[begin..], amount);
             }
-            let Some(traceparent) = traceparent else {
+            let Some(trace) = &trace else {
                 self.verdicts.end_message(index);
                 continue;
             };
             let value = self.verdicts.values.split_off(begin);
             self.send_waiting(records, committer, ticket)?;
-            let message = self.traced(record, &value, model.encoder.traced_headers(traceparent));
+            let message = self.traced(record, &value, model.encoder.traced_headers(&trace.outgoing));
             committer.send(&message, ticket)?;
         }
+        if let Some(span) = trace.and_then(|trace| trace.span) {
+            let suspicious = model.engine.rows(rows.clone()).max_by(|one, other| one.score.total_cmp(&other.score));
+            if let Some(ScoredRow { score, decision, .. }) = suspicious {
+                let ended = Ended::Verdicts { rows: rows.len() as u32, score, decision };
+                tally.spans.add(self.end(span, record, model, ended));
+            }
+        }
         Ok(())
+    }
+
+    /// The trace of a record, if its sender named one; with a span of ours, if the sender samples it and spans go anywhere.
+    #[inline]
+    fn trace<'a>(&mut self, record: &Record<'a>) -> Option<Trace<'a>> {
+        let traceparent = record.header(TRACEPARENT)?;
+        let (context, mut outgoing) = spans::read(traceparent, || record.header(TRACESTATE))?;
+        let span = self.begin(&context, outgoing.tracestate);
+        if let Some(OpenSpan { send_id, .. }) = &span {
+            outgoing.now_from(&context, *send_id);
+        }
+        Some(Trace { outgoing, span })
+    }
+
+    fn begin(&mut self, context: &TraceContext, tracestate: Option<&str>) -> Option<OpenSpan> {
+        let place = self.tracer.as_mut()?.begin(context, tracestate, 2)?;
+        Some(OpenSpan { place, send_id: spans::random_id() })
+    }
+
+    /// The spans of a record whose messages are queued. Committed they are later, and only then they count.
+    fn end(&self, span: OpenSpan, record: &Record<'_>, model: &ThreadModel, ended: Ended) -> RecordSpan {
+        let queued = SystemTime::now();
+        RecordSpan {
+            place: span.place,
+            send_id: span.send_id,
+            partition: record.partition(),
+            offset: record.offset(),
+            bytes: record.payload().map(<[u8]>::len),
+            model: model.model.id(),
+            taken: queued.checked_sub(self.taken.elapsed()).unwrap_or(queued),
+            queued,
+            committed: queued,
+            ended,
+        }
     }
 
     /// Appends one verdict to those that wait.
@@ -235,16 +296,17 @@ impl Writer {
     ) -> Option<Rejection> {
         let topic = self.destination.output.clone();
         let traceparent = record.header(TRACEPARENT);
+        // Whoever is named as the parent in the end, the size is the same.
+        let trace = traceparent.and_then(|header| spans::read(header, || record.header(TRACESTATE)));
         model.engine.rows(rows).find_map(|row| {
             let begin = self.verdicts.values.len();
             self.verdict(record, record.timestamp(), &row, model);
             let value = self.verdicts.values.split_off(begin);
-            let mut message =
-                self.traced(record, &value, model.encoder.traced_headers(traceparent.unwrap_or_default()));
-            if traceparent.is_none() {
-                message.headers = model.encoder.verdict_headers();
-            }
-            let size = message.size();
+            let headers = match &trace {
+                Some((_, outgoing)) => model.encoder.traced_headers(outgoing),
+                None => model.encoder.verdict_headers(),
+            };
+            let size = self.traced(record, &value, headers).size();
             let message = || {
                 format!(
                     "the verdict on row {} has {size} bytes with its key, more than topic {topic} takes: shorten \
@@ -256,16 +318,19 @@ impl Writer {
         })
     }
 
+    /// Its headers are the record's own, trace context included: redriven, it goes on with the trace where it was.
     fn dead_letter(
-        &self,
+        &mut self,
         record: &Record<'_>,
         rejection: &Rejection,
         model: &ThreadModel,
         committer: &mut Committer,
         ticket: usize,
+        tally: &mut Tally,
     ) -> Result<(), Interruption> {
         let (partition, offset) = (record.partition(), record.offset());
-        tracing::debug!(partition, offset, class = %rejection.class, reason = rejection.message, "dead letter");
+        log_events::pipeline::DeadLetter { partition, offset, class: rejection.class, reason: &rejection.message }
+            .log();
         let own = record.headers();
         let headers = |own| model.encoder.dead_letter_headers(own, rejection, partition, offset, record.timestamp());
         let mut message = Outgoing {
@@ -280,13 +345,8 @@ impl Writer {
         if message.size() >= limit {
             // The topic takes no record of this size: better a letter without its contents than a partition that
             // stands. They are left out in the order in which they can be found again at the source.
-            tracing::error!(
-                partition,
-                offset,
-                bytes = message.size(),
-                topic = self.destination.dead_letter,
-                "the dead-letter topic refused a record of this size: written in part; raise its max.message.bytes"
-            );
+            let (bytes, topic) = (message.size(), message.topic);
+            log_events::pipeline::DeadLetterInPart { partition, offset, bytes, topic }.log();
             if let Some(value) = message.value.take() {
                 message.headers.push(count(dead_letter::headers::VALUE_OMITTED, value.len()));
             }
@@ -304,7 +364,14 @@ impl Writer {
                 message.headers.push(count(dead_letter::headers::KEY_OMITTED, key.len()));
             }
         }
-        committer.send(&message, ticket)
+        committer.send(&message, ticket)?;
+        tally.dead_letter(rejection.class);
+        if self.tracer.is_some()
+            && let Some(span) = self.trace(record).and_then(|trace| trace.span)
+        {
+            tally.spans.add(self.end(span, record, model, Ended::DeadLetter(rejection.class)));
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ pub use self::share::Share;
 use super::decide::Thresholds;
 use super::decode::Rows;
 use super::engine::{Engine, Outcome};
+use crate::log_events;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::exchange::LoadedModel;
@@ -184,10 +185,11 @@ impl Shadow {
         }
         if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
             self.logged = Some(Instant::now());
-            tracing::warn!(challenger = model, rows, reason, "the challenger failed; verdicts are not concerned");
+            log_events::pipeline::ChallengerFailed { challenger: &model, rows, reason }.log();
         }
         if self.failed_batches >= FAILED_BATCHES && !self.challenger.given_up.swap(true, Ordering::Relaxed) {
-            tracing::error!(challenger = model, batches = self.failed_batches, reason, "the challenger is given up");
+            let batches = self.failed_batches;
+            log_events::pipeline::ChallengerGivenUp { challenger: &model, batches, reason }.log();
         }
     }
 

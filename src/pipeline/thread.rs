@@ -26,6 +26,7 @@ use super::produce::{Destination, Writer};
 use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::subscription::{Change, Subscription};
+use crate::log_events;
 use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::{Instruments, Stage, Tally};
@@ -181,7 +182,7 @@ impl ScoringThread {
                 true
             }
             Err(reason) => {
-                tracing::warn!(thread = self.settings.name, %reason, "left without committing; those records are read again");
+                log_events::lifecycle::LeftWithoutCommitting { thread: &self.settings.name, reason: &reason }.log();
                 false
             }
         };
@@ -196,7 +197,7 @@ impl ScoringThread {
         let mut subscription = self.subscription;
         let late = subscription.changes().unwrap_or_default();
         subscription.leave(self.unanswered.into_iter().chain(late));
-        tracing::debug!(thread = name, "left the consumer group");
+        log_events::kafka::LeftGroup { thread: &name }.log();
         outcome
     }
 
@@ -225,6 +226,7 @@ impl ScoringThread {
             self.idle = batch.is_empty();
             let Admitted { records, runs } = self.positions.admit(&batch, self.subscription.partitions())?;
             let working = !records.is_empty() && !self.shutdown.is_aborted();
+            let taken = Instant::now();
             let times =
                 if working { self.model.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
             // After the scores and before the verdicts: while this batch was scored, the last one's verdicts were delivered.
@@ -241,7 +243,7 @@ impl ScoringThread {
             if working {
                 let ticket = self.committer.begin_batch()?;
                 let began = Instant::now();
-                self.writer.write(&records, &self.model, &mut self.committer, ticket, &mut self.tally)?;
+                self.writer.write((&records, taken), &self.model, &mut self.committer, ticket, &mut self.tally)?;
                 self.instruments.stage(Stage::Decode, times.decode);
                 self.instruments.stage(Stage::Inference, times.inference);
                 self.instruments.stage(Stage::Produce, began.elapsed());
@@ -276,7 +278,7 @@ impl ScoringThread {
     fn exchange_model(&mut self) {
         if self.committer.can_exchange_verdict_headers() && self.seat.exchange(&mut self.model) {
             self.committer.exchange_verdict_headers(self.model.encoder.verdict_headers());
-            tracing::debug!(thread = self.settings.name, model = self.model.model.id(), "model taken up");
+            log_events::pipeline::ModelTakenUp { thread: &self.settings.name, model: &self.model.model.id() }.log();
             self.fit_challenger();
         }
     }
@@ -295,7 +297,7 @@ impl ScoringThread {
         self.instruments.rebalance();
         match change {
             Change::Assigned(partitions) => {
-                tracing::info!(thread = self.settings.name, ?partitions, "partitions assigned");
+                log_events::kafka::PartitionsAssigned { thread: &self.settings.name, partitions: &partitions }.log();
                 self.positions.forget(&partitions);
                 self.subscription
                     .accept(&partitions)
@@ -308,17 +310,17 @@ impl ScoringThread {
                 if committed.is_ok() {
                     self.publish_all();
                 }
-                tracing::info!(
-                    thread = self.settings.name,
-                    ?partitions,
-                    committed = committed.is_ok(),
-                    "partitions revoked"
-                );
+                log_events::kafka::PartitionsRevoked {
+                    thread: &self.settings.name,
+                    partitions: &partitions,
+                    committed: committed.is_ok(),
+                }
+                .log();
                 self.release(&partitions)?;
                 committed
             }
             Change::Lost(partitions) => {
-                tracing::warn!(thread = self.settings.name, ?partitions, "partitions lost to another member");
+                log_events::kafka::PartitionsLost { thread: &self.settings.name, partitions: &partitions }.log();
                 self.release(&partitions)?;
                 Err(Interruption::Redo("partitions were lost: this member was silent for too long".into()))
             }
@@ -338,7 +340,7 @@ impl ScoringThread {
 
     /// Throws away the work since the last commit and goes back to it.
     fn redo(&mut self, reason: &str) -> Result<(), Interruption> {
-        tracing::warn!(thread = self.settings.name, reason, "work since the last commit is thrown away and read again");
+        log_events::pipeline::WorkRedone { thread: &self.settings.name, reason }.log();
         self.instruments.redone();
         if self.committer.settle() {
             publish(&self.instruments, &mut self.committing);
@@ -361,7 +363,7 @@ impl ScoringThread {
             }
             // The broker is still not well. Nothing may be read until the way back is made.
             Err(Interruption::Redo(reason)) => {
-                tracing::warn!(thread = self.settings.name, reason, "starting over failed");
+                log_events::pipeline::RedoFailed { thread: &self.settings.name, reason: &reason }.log();
                 self.astray = true;
                 Ok(())
             }

@@ -24,6 +24,7 @@ use axum::body::Bytes;
 use fraud_wire::dead_letter::{ErrorClass, Rejection};
 use tokio::sync::oneshot;
 
+use crate::log_events;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::exchange::Exchange;
@@ -221,7 +222,7 @@ impl Scoring {
         let thread = std::thread::Builder::new().name("scoring-http".into()).spawn(move || batcher.run(&receiver));
         if let Err(error) = thread {
             // The receiver went with the closure: requests are answered with Unscored::Ended.
-            tracing::error!(%error, "no thread for scoring over HTTP; topics are scored all the same");
+            log_events::http::ScoringNotStarted { error: &error }.log();
         }
         Ok(())
     }
@@ -289,7 +290,7 @@ impl Batcher {
                 }
                 self.served = served;
             }
-            Err(error) => tracing::warn!(%error, "scoring over HTTP keeps its model"),
+            Err(error) => log_events::http::ScoringKeepsModel { error: &error }.log(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::drift;
 use super::histogram::{Buckets, Histogram};
 use super::models::{Models, models};
 use super::requests;
+use super::spans;
 use super::suspicious::Gathered;
 use crate::drift::Pending;
 use crate::pipeline::compare::Comparison;
@@ -271,6 +272,7 @@ impl Instruments {
         self.comparisons.committed(&mut tally.comparisons);
         tally.drift.publish(Instant::now());
         tally.suspicious.publish();
+        tally.spans.publish();
         tally.clear();
     }
 }
@@ -288,6 +290,8 @@ pub struct Tally {
     pub drift: Pending,
     /// Some of the verdicts at review or decline, for the console.
     pub suspicious: Gathered,
+    /// Spans of records whose senders trace them.
+    pub spans: spans::Pending,
 }
 
 impl Default for Tally {
@@ -301,6 +305,7 @@ impl Default for Tally {
             comparisons: ComparisonTally::default(),
             drift: Pending::default(),
             suspicious: Gathered::default(),
+            spans: spans::Pending::default(),
         }
     }
 }
@@ -335,6 +340,7 @@ impl Tally {
         self.comparisons.clear();
         self.drift.clear();
         self.suspicious.clear();
+        self.spans.clear();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the worker tells about itself: metrics, readiness. Written by the pipeline, read by the HTTP edge.
+//! What the worker tells about itself: metrics, readiness, spans. Written by the pipeline, read by the HTTP edge.
 
 pub mod comparisons;
 pub mod drift;
@@ -7,4 +7,5 @@ pub mod metrics;
 pub mod models;
 pub mod readiness;
 pub mod requests;
+pub mod spans;
 pub mod suspicious;

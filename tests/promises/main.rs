@@ -12,6 +12,7 @@
 //! - `drift`: traffic unlike the training data shows, traffic like it does not
 //! - `http`: over HTTP the same verdicts, refusals that say why, and topics that never wait for either
 //! - `kernel`: what scores a model is verified, said, and as asked for
+//! - `tracing`: a sender's trace goes on through verdicts, dead letters and answers; spans never cost more than spans
 //! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
 //!
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
@@ -30,3 +31,4 @@ mod shutdown;
 mod startup;
 mod support;
 mod swap;
+mod tracing;

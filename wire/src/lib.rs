@@ -13,5 +13,6 @@
 pub mod dead_letter;
 pub mod label;
 pub mod reference;
+pub mod trace_context;
 pub mod transaction;
 pub mod verdict;

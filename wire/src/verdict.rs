@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 /// Header that carries `name@version` of the model that scored the row.
 pub const MODEL_HEADER: &str = "model";
 
-/// Header of the W3C trace context; passed from transaction to verdict unchanged when present.
-pub const TRACEPARENT_HEADER: &str = "traceparent";
-
 /// What the bundle's two thresholds make of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

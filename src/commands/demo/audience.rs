@@ -11,6 +11,7 @@ use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{ClientConfig, Message};
 
 use crate::kafka::client;
+use crate::log_events;
 
 /// How many verdicts of each decision are kept to be shown.
 const EXAMPLES: usize = 2;
@@ -67,7 +68,7 @@ impl Audience {
                     drop(message);
                     self.count(seen);
                 }
-                Some(Err(error)) => tracing::debug!(%error, "audience"),
+                Some(Err(error)) => log_events::kafka::AudienceEvent { error: &error }.log(),
                 None if left.is_zero() => return Ok(()),
                 None => {}
             }

@@ -16,6 +16,7 @@ use super::history::Happened;
 use super::loaded::{LoadedModel, Shown};
 use super::shelves::{Numbered, Shelves};
 use super::{Exchange, Inner, lock, wait_until_taken_up};
+use crate::log_events;
 use crate::model::bundle::Bundle;
 use crate::model::source::Candidate;
 use crate::pipeline::decode::{Decoder, Rows};
@@ -102,10 +103,14 @@ impl Exchange {
         let (challenger, items) = match inner.prepare_challenger(candidate, number, &serving) {
             Ok(prepared) => prepared,
             Err(refusal) => {
-                tracing::warn!(
-                    from, to = origin, gate = %refusal.gate, reason = refusal.reason, took = ?began.elapsed(),
-                    "challenger refused"
-                );
+                log_events::model::ChallengerRefused {
+                    from: &from,
+                    to: &origin,
+                    gate: &refusal.gate,
+                    reason: &refusal.reason,
+                    took: began.elapsed(),
+                }
+                .log();
                 let (reason, took) = (refusal.to_string(), began.elapsed());
                 inner.state().history.add(Happened::ChallengerRefused, from, origin, reason, took);
                 return Err(refusal);
@@ -123,7 +128,8 @@ impl Exchange {
         Instruments::default().models().challenger(labels);
         let threads_behind = wait_until_taken_up(&inner.challengers, number);
         inner.challengers.keep(&[number]);
-        tracing::info!(from, to, why = origin, took = ?began.elapsed(), threads_behind, "challenger changed");
+        let took = began.elapsed();
+        log_events::model::ChallengerChanged { from: &from, to: &to, why: &origin, took, threads_behind }.log();
         Ok(())
     }
 }
@@ -196,7 +202,8 @@ impl Inner {
     pub(super) fn look_at_challenger(&self, serving: &LoadedModel) {
         let Some(challenger) = self.state().challenger.clone() else { return };
         if let Some(reason) = unfit(serving, &challenger.model) {
-            tracing::warn!(challenger = challenger.model.id(), serving = serving.id(), reason, "the challenger rests");
+            let (challenger, serving) = (challenger.model.id(), serving.id());
+            log_events::model::ChallengerRests { challenger: &challenger, serving: &serving, reason: &reason }.log();
         }
     }
 }

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use super::RegistryError;
 use super::artifact::{Fetched, hexadecimal};
 use super::client::ModelVersion;
+use crate::log_events;
 use crate::model::source::{Pointer, RegisteredModel};
 
 /// How many versions of a model are kept; older ones are removed, those in use are not.
@@ -74,10 +75,9 @@ impl Cache {
         if let Some(root) = default_root(variable("XDG_CACHE_HOME"), variable("HOME")) {
             match writable(&root) {
                 Ok(()) => return Ok(Cache { root }),
-                Err(error) => tracing::warn!(
-                    directory = %root.display(), %error,
-                    "no place for the model cache, using temporary files; choose one with --model-cache"
-                ),
+                Err(error) => {
+                    log_events::model::CacheElsewhere { directory: &root.display(), error: &error }.log();
+                }
             }
         }
         let root = private_directory(&std::env::temp_dir()).map_err(|source| at(&std::env::temp_dir(), source))?;
@@ -96,7 +96,7 @@ impl Cache {
                 Some(directory)
             }
             Err(reason) => {
-                tracing::warn!(directory = %directory.display(), reason, "removed from the model cache");
+                log_events::model::CachedModelSpoiled { directory: &directory.display(), reason: &reason }.log();
                 self.discard(&directory);
                 None
             }
@@ -122,7 +122,7 @@ impl Cache {
         if let Err(error) = removed
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(directory = %directory.display(), %error, "cannot be removed from the model cache");
+            log_events::model::CacheNotRemoved { directory: &directory.display(), error: &error }.log();
         }
     }
 
@@ -171,7 +171,7 @@ impl Cache {
         versions.sort();
         let surplus = versions.len().saturating_sub(KEPT);
         for (_, path) in versions.into_iter().take(surplus).filter(|(_, path)| !keep.contains(path)) {
-            tracing::info!(directory = %path.display(), "an old model was removed from the cache");
+            log_events::model::CachePruned { directory: &path.display() }.log();
             self.discard(&path);
         }
     }

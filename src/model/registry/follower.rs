@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::client::ModelVersion;
 use super::policy::{self, Answer, Memory, Step};
 use super::{Fetched, Registry, RegistryError, requested};
+use crate::log_events;
 use crate::model::source::{Offer, RegisteredModel};
 use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Instruments;
@@ -156,7 +157,7 @@ impl Follower {
     /// Offers what was fetched; a refusal is no reason to keep its files.
     async fn offer(&mut self, fetched: Fetched) -> Result<(), String> {
         let candidate = fetched.candidate.clone();
-        tracing::info!(model = %self.model, version = fetched.version.version, "the alias moved: offering this version");
+        log_events::model::AliasMoved { model: &self.model, version: &fetched.version.version }.log();
         let outcome = self.blocking(move |offer| offer.offer(candidate)).await;
         match outcome.unwrap_or_else(|| Err("verifying it panicked".to_owned())) {
             Ok(()) => {
@@ -176,7 +177,7 @@ impl Follower {
     fn accepted(&mut self, fetched: &Fetched) {
         let (cache, server) = (&self.registry.cache, self.registry.server());
         if let Err(error) = cache.point(server, &self.model, &fetched.version) {
-            tracing::warn!(%error, "a start without the registry will not find this version");
+            log_events::model::CacheNotPointed { error: &error }.log();
         }
         self.in_use.retain(|directory| *directory != fetched.candidate.directory);
         self.in_use.push(fetched.candidate.directory.clone());
@@ -199,14 +200,14 @@ impl Follower {
             None => {
                 self.readiness.clear_warning(&self.who);
                 if self.trouble.take().is_some() {
-                    tracing::info!(model = %self.model, serving, "the registry is well again");
+                    log_events::model::RegistryWell { model: &self.model, serving: &serving }.log();
                 }
             }
             Some(text) => {
                 self.readiness.warn(&self.who, format!("{text}; {serving} goes on"));
                 let known = self.trouble.as_ref().filter(|known| known.text == text);
                 if known.is_none_or(|known| known.told.elapsed() >= REMINDER) {
-                    tracing::warn!(model = %self.model, serving, "{text}");
+                    log_events::model::RegistryTrouble { model: &self.model, serving: &serving, trouble: &text }.log();
                     self.trouble = Some(Trouble { text, told: Instant::now() });
                 }
             }

@@ -1,0 +1,34 @@
+//! The HTTP edge.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use super::log_events;
+
+log_events! {
+    target: "fraud_scorer::http";
+
+    /// Somebody without the right token, or from another host, asked for another model.
+    warn "admin-refused" "a request to /admin was refused" (at most every 1 s)
+    AdminRefused<'a> { peer: SocketAddr as display, reason: &'a str as value }
+
+    /// A connection could not be accepted.
+    debug "not-accepted" "accepting a connection"
+    NotAccepted<'a> { error: &'a dyn Display as display }
+
+    /// A connection ended other than it should, mostly by the other side.
+    debug "connection-failed" "connection"
+    ConnectionFailed<'a> { peer: SocketAddr as display, error: &'a dyn Display as display }
+
+    /// A fault of this program.
+    error "api-description-broken" "the embedded API description is not JSON"
+    ApiDescriptionBroken<'a> { error: &'a dyn Display as display }
+
+    /// The operating system gave no thread for the scores that HTTP requests ask for.
+    error "scoring-not-started" "no thread for scoring over HTTP; topics are scored all the same"
+    ScoringNotStarted<'a> { error: &'a dyn Display as display }
+
+    /// Requests over HTTP are scored by the model before the one that serves.
+    warn "scoring-keeps-model" "scoring over HTTP keeps its model"
+    ScoringKeepsModel<'a> { error: &'a dyn Display as display }
+}
