@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fraud_scorer::drift::{DriftSettings, Pending, Sampler};
+use fraud_scorer::explain::Explainer;
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::pipeline::decode::{Decoder, Rows};
 use fraud_scorer::pipeline::encode::{Encoder, RowSource};
@@ -326,10 +327,41 @@ fn drift(criterion: &mut Criterion) {
     });
 }
 
+/// Why a row scored as it did, row by row: the shipped models, and the 200 trees of depth 6 that the worker is measured
+/// with, where `make bench` has made them.
+fn explain(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("explain");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (name, directory) in [
+        ("shipped trees", root.join("models/fraud")),
+        ("shipped linear model", root.join("models/fraud-lr")),
+        ("200 trees of depth 6", root.join(".runtime/bench/xgb")),
+    ] {
+        let Ok(bundle) = Bundle::load(&directory) else { continue };
+        let mut engine = Engine::new(&bundle, 1 << 20).unwrap();
+        let text = std::fs::read_to_string(directory.join("golden.jsonl")).unwrap();
+        engine.run(text.lines().map(|line| Some(line.as_bytes())));
+        // Those that are explained are those of high scores; they differ most from what is ordinary.
+        let mut rows: Vec<usize> = (0..engine.row_count()).collect();
+        rows.sort_by(|&one, &other| engine.row(other).score.total_cmp(&engine.row(one).score));
+        rows.truncate(50);
+        let mut explainer = Explainer::new(&bundle).unwrap();
+        group.throughput(Throughput::Elements(rows.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for &row in &rows {
+                    black_box(explainer.reasons(engine.features_of(row), engine.row(row).score).len());
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 /// A minute in all: the times are steady, it is the ratios that count.
 fn brief() -> Criterion {
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
 }
 
-criterion_group! { name = benches; config = brief(); targets = decode, score, encode, drift }
+criterion_group! { name = benches; config = brief(); targets = decode, score, encode, drift, explain }
 criterion_main!(benches);

@@ -16,6 +16,7 @@
 //! | [`pipeline`] | the straight line from record to verdict, and the guarantees |
 //! | [`model`] | bundles: verified on load, scored by ONNX Runtime |
 //! | [`drift`] | whether the traffic still looks like the training data |
+//! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
 //! | [`log_events`] | everything the log can say |
@@ -27,6 +28,7 @@
 pub mod cli;
 pub mod commands;
 pub mod drift;
+pub mod explain;
 pub mod http;
 pub mod kafka;
 pub mod log_events;

@@ -20,6 +20,7 @@ use fraud_scorer::pipeline::encode::{Encoder, RowSource};
 use fraud_scorer::pipeline::engine::{Engine, Outcome, ScoredRow};
 use fraud_scorer::pipeline::shadow::Share;
 use fraud_scorer::telemetry::metrics::Tally;
+use fraud_scorer::telemetry::suspicious::{self, Gathered, Noticed};
 
 /// Records of a run, and of a batch.
 const RECORDS: usize = 10_000;
@@ -218,6 +219,45 @@ fn watching_drift_allocates_nothing_once_the_window_is_full() {
     assert!((1_000..100_000).contains(&held), "{held} bytes");
     assert_eq!(allocations(|| run(20..60)), 0);
     assert_eq!(monitor.read(start + Duration::from_secs(60 * 59)).rows, 10 * 2 * BATCH as u64);
+}
+
+/// What the console is shown: verdict, row and score of a few suspicious rows of each commit.
+#[test]
+fn noticing_suspicious_rows_allocates_nothing() {
+    let bundle = bundle();
+    let records = &records(&bundle)[0];
+    let encoder = Encoder::new("fraud", "1", "transactions");
+    let mut engine = Engine::new(&bundle, 1 << 20).unwrap();
+    let (mut buffer, mut gathered, mut noticed) = (Vec::new(), Gathered::default(), 0);
+    let mut run = || {
+        for batch in records.chunks(BATCH) {
+            engine.run(batch.iter().map(|record| Some(record.as_bytes())));
+            let scored = allocations(|| {
+                for index in 0..engine.row_count() {
+                    let row = engine.row(index);
+                    encode(&encoder, &mut buffer, batch, &row, 0);
+                    if !gathered.has_room() {
+                        gathered.publish();
+                    }
+                    gathered.add(&Noticed {
+                        verdict: &buffer,
+                        features: engine.features_of(index),
+                        score: row.score,
+                        amount: engine.feature(index, "Amount"),
+                        model: 1,
+                    });
+                    noticed += 1;
+                }
+                gathered.publish();
+            });
+            assert!(noticed <= RECORDS || scored == 0, "{scored} allocations");
+        }
+    };
+    run();
+    run();
+    assert_eq!(noticed, 2 * RECORDS);
+    let kept = suspicious::since(0);
+    assert_eq!((kept.len(), kept[0].features.as_slice()), (suspicious::KEPT, engine.features_of(BATCH - 1)));
 }
 
 /// Decode, score, decide, encode: what is allocated is the model run's, per batch, whatever the batch holds.

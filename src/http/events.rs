@@ -1,8 +1,9 @@
 //! `/v1/events`: what the console shows, as server-sent events, once a second.
 //!
 //! ```text
-//!  metrics, readiness ─► Sampler (one task, 1 Hz) ─► Snapshot ─► watch ─► one stream per browser
-//!                           └─► history, five minutes                       model, history, verdicts, snapshot
+//!  metrics, readiness ─► Sampler (one task, 1 Hz) ─► Snapshot ─► watch ─┬► one stream per browser
+//!                           └─► history, five minutes                     │    model, history, verdicts, snapshot
+//!  suspicious verdicts ─► Latest (one task, 1 Hz) ─► list ─────► watch ───┘
 //! ```
 //!
 //! The sampler reads the exposition that Prometheus reads: there is one set of numbers, whoever looks. Rates and
@@ -11,9 +12,9 @@
 //!
 //! | event | when | data |
 //! |---|---|---|
-//! | `model` | first, and when another model serves | name, version, thresholds, features, examples |
+//! | `model` | first, and when another model serves | name, version, thresholds, features, examples, how reasons are found |
 //! | `history` | first | up to 300 points of `time`, `rate`, `p50`, `p99`, `lag` |
-//! | `verdicts` | first, and when there are new ones | the latest at review or decline, newest first |
+//! | `verdicts` | first, and when there are new ones, or reasons | the latest at review or decline, newest first |
 //! | `snapshot` | every second | [`Snapshot`] |
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::exposition::Samples;
 use super::problem::Problem;
+use super::suspicious::Latest;
 use crate::scoring_service::{About, Scoring};
 use crate::telemetry::metrics::Exposition;
 use crate::telemetry::readiness::Readiness;
@@ -48,10 +50,14 @@ const WINDOW: usize = 10;
 /// Browsers that may watch at the same time.
 const CLIENTS: usize = 32;
 
+/// How long the scoring service may take over the reasons of a second's verdicts; then they are asked for again.
+const EXPLAIN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What every browser's stream is made from.
 #[derive(Clone)]
 pub struct Feed {
     latest: watch::Receiver<Arc<Snapshot>>,
+    verdicts: watch::Receiver<Arc<str>>,
     history: Arc<Mutex<VecDeque<Point>>>,
     clients: Arc<Semaphore>,
     scoring: Scoring,
@@ -90,8 +96,13 @@ pub struct Snapshot {
     stages: Vec<(String, f64)>,
     /// Mean rows of a batch; nothing without traffic.
     batch_rows: Option<f64>,
-    /// Population stability index by feature, where the worker watches drift.
+    /// Population stability index by feature, where the worker watches drift and has seen enough rows.
     drift: Vec<(String, f64)>,
+    /// That of the score, and the share of the features that drifted.
+    drift_score: Option<f64>,
+    drift_share: Option<f64>,
+    /// Rows that drift is told from; nothing where the model has no reference to compare with.
+    drift_rows: Option<f64>,
     /// Model exchanges by result, where there were any.
     swaps: Vec<(String, f64)>,
     /// `name@version` of the model in shadow.
@@ -124,7 +135,7 @@ struct Point {
 }
 
 impl Feed {
-    /// Starts the sampler; it lives as long as the runtime.
+    /// Starts the two tasks; they live as long as the runtime.
     pub fn start(metrics: Exposition, readiness: Readiness, scoring: Scoring) -> Feed {
         let (sender, latest) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::with_capacity(HISTORY)));
@@ -149,7 +160,33 @@ impl Feed {
                 }
             }
         });
-        Feed { latest, history, clients: Arc::new(Semaphore::new(CLIENTS)), scoring }
+        let clients = Arc::new(Semaphore::new(CLIENTS));
+        let (sender, verdicts) = watch::channel(Arc::from("[]"));
+        tokio::spawn(follow_verdicts(sender, scoring.clone(), clients.clone()));
+        Feed { latest, verdicts, history, clients, scoring }
+    }
+}
+
+/// Keeps the list of suspicious verdicts. A task of its own: numbers do not wait for reasons.
+async fn follow_verdicts(sender: watch::Sender<Arc<str>>, scoring: Scoring, clients: Arc<Semaphore>) {
+    let mut latest = Latest::default();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        latest.add(suspicious::since(latest.newest()));
+        let watched = clients.available_permits() < CLIENTS;
+        let (serials, rows) = if watched { latest.unexplained() } else { Default::default() };
+        if !rows.is_empty()
+            && let Ok(Ok(answers)) = tokio::time::timeout(EXPLAIN_PATIENCE, scoring.explain(rows)).await
+        {
+            latest.explain(&serials, answers);
+        }
+        if let Some(list) = latest.changed()
+            && sender.send(list).is_err()
+        {
+            return;
+        }
     }
 }
 
@@ -158,7 +195,6 @@ struct Watcher {
     feed: Feed,
     waiting: VecDeque<Event>,
     about: Option<Arc<About>>,
-    verdicts: u64,
     began: bool,
     _seat: OwnedSemaphorePermit,
 }
@@ -168,7 +204,7 @@ pub async fn stream(State(feed): State<Feed>) -> Response {
     let Ok(seat) = feed.clients.clone().try_acquire_owned() else {
         return Problem::overloaded(format!("{CLIENTS} consoles are open already")).into_response();
     };
-    let watcher = Watcher { feed, waiting: VecDeque::new(), about: None, verdicts: 0, began: false, _seat: seat };
+    let watcher = Watcher { feed, waiting: VecDeque::new(), about: None, began: false, _seat: seat };
     let events = unfold(watcher, |mut watcher| async move {
         loop {
             if let Some(event) = watcher.waiting.pop_front() {
@@ -191,12 +227,13 @@ impl Watcher {
             self.waiting.push_back(event("model", &Model::of(&about)));
             self.about = Some(about);
         }
-        if !std::mem::replace(&mut self.began, true) {
+        let first = !std::mem::replace(&mut self.began, true);
+        if first {
             let history = self.feed.history.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             self.waiting.push_back(event("history", &*history));
         }
-        if let Some((version, list)) = suspicious::since(self.verdicts) {
-            self.verdicts = version;
+        if first || self.feed.verdicts.has_changed().ok()? {
+            let list = self.feed.verdicts.borrow_and_update().clone();
             self.waiting.push_back(Event::default().event("verdicts").data(list));
         }
         let snapshot = self.feed.latest.borrow_and_update().clone();
@@ -222,6 +259,8 @@ struct Model<'a> {
     review: f32,
     decline: f32,
     features: Vec<ModelFeature<'a>>,
+    /// How reasons are found; null where there are none.
+    reasons: Option<&'static str>,
     examples: &'a [crate::scoring_service::Example],
 }
 
@@ -245,6 +284,7 @@ impl<'a> Model<'a> {
             review: about.thresholds.review(),
             decline: about.thresholds.decline(),
             features: about.features.iter().map(feature).collect(),
+            reasons: about.reasons,
             examples: &about.examples,
         }
     }
@@ -366,9 +406,12 @@ impl Sampler {
             stages: totals.stages.iter().filter_map(stage).collect(),
             batch_rows: totals.batches.mean_since(&before.batches),
             drift: samples.by_label("fraud_scorer_drift_psi", "feature"),
+            drift_score: samples.only("fraud_scorer_drift_score_psi"),
+            drift_share: samples.only("fraud_scorer_drift_share"),
+            drift_rows: samples.only("fraud_scorer_drift_window_rows"),
             swaps: samples.by_label("fraud_scorer_model_swaps_total", "result"),
             challenger: shadow.map(|info| format!("{}@{}", info.label("name"), info.label("version"))),
-            registry: samples.all("fraud_scorer_registry_reachable").first().map(|sample| sample.value > 0.0),
+            registry: samples.only("fraud_scorer_registry_reachable").map(|value| value > 0.0),
             rebalances: samples.sum("fraud_scorer_rebalances_total"),
             redone: samples.sum("fraud_scorer_redone_total"),
             requests: totals.requests,
@@ -422,7 +465,7 @@ mod tests {
              fraud_scorer_end_to_end_seconds_bucket{{le=\"+Inf\"}} {}\n\
              fraud_scorer_stage_seconds_sum{{stage=\"decode\"}} {}\n\
              fraud_scorer_stage_seconds_count{{stage=\"decode\"}} {transactions}\n\
-             fraud_scorer_drift_psi{{feature=\"V1\"}} 0.3\n",
+             fraud_scorer_drift_psi{{feature=\"V1\"}} 0.3\nfraud_scorer_drift_share 0.5\n",
             fast + slow,
             fast + slow,
             transactions * 0.25
@@ -445,5 +488,6 @@ mod tests {
         assert_eq!(last.latency.map(|latency| latency.p50), Some(0.15000000000000002), "only the window's");
         assert_eq!(last.stages, [("decode".to_owned(), 0.25)]);
         assert_eq!(last.drift, [("V1".to_owned(), 0.3)]);
+        assert_eq!((last.drift_share, last.drift_rows), (Some(0.5), None));
     }
 }

@@ -39,6 +39,11 @@ impl Samples {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// The value of a metric without labels, where there is one.
+    pub fn only(&self, name: &str) -> Option<f64> {
+        self.all(name).first().map(|sample| sample.value)
+    }
+
     /// The sum of a metric's series; 0 where there is none.
     pub fn sum(&self, name: &str) -> f64 {
         self.all(name).iter().fold(0.0, |sum, sample| sum + sample.value)

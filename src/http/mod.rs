@@ -23,6 +23,7 @@ pub mod problem;
 pub mod score;
 
 mod admin;
+mod suspicious;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};

@@ -129,6 +129,7 @@ mod tests {
                 Feature { name: "Amount".into(), default: Some(0.0) },
             ],
             examples: Vec::new(),
+            reasons: None,
         };
         let document = describe(Some(&about), 77).expect("JSON");
         let transaction = &document["components"]["schemas"]["Transaction"];

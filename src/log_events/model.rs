@@ -151,4 +151,16 @@ log_events! {
     /// The cache keeps a few versions; this was the oldest.
     info "cache-pruned" "an old model was removed from the cache"
     CachePruned<'a> { directory: &'a dyn Display as display }
+
+    /// Nothing says what an ordinary transaction is, or the model disagrees with its own explanation.
+    info "no-reasons" "verdicts of this model have no reasons"
+    NoReasons<'a> { model: &'a str as value, reason: &'a dyn Display as display }
+
+    /// Reasons compare a row with an ordinary one: the medians of the training data, or of the golden records.
+    warn "reference-unread" "reasons are told by the golden records instead"
+    ReferenceUnread<'a> { error: &'a dyn Display as display }
+
+    /// The additive explanation does not sum to the score; features are tried out one by one instead.
+    warn "margin-disagrees" "the graph does not say what the model scores"
+    MarginDisagrees<'a> { model: &'a str as value, margin: f64 as value, score: f32 as value }
 }

@@ -10,7 +10,7 @@
 pub mod rows;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(super) mod tests;
+pub(crate) mod tests;
 pub mod verify;
 
 use fraud_trees::kernel::Kernel;

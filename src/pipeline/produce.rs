@@ -30,6 +30,7 @@ use crate::log_events;
 use crate::model::exchange::ThreadModel;
 use crate::telemetry::metrics::Tally;
 use crate::telemetry::spans::{self, Ended, Place, RecordSpan, Tracer};
+use crate::telemetry::suspicious::Noticed;
 
 const TRACEPARENT: &CStr = c"traceparent";
 const TRACESTATE: &CStr = c"tracestate";
@@ -38,9 +39,6 @@ const _: () = assert!(TRACESTATE.count_bytes() == TRACESTATE_HEADER.len());
 
 /// Bytes of verdicts that are gathered at most before they are sent: bounds the buffer, and keeps it in the cache.
 const GATHERED_BYTES: usize = 256 * 1024;
-
-/// The feature that the console shows as what a transaction was about, where the model has it.
-const AMOUNT: &str = "Amount";
 
 /// Where messages go.
 #[derive(Clone, Debug)]
@@ -58,6 +56,8 @@ pub struct Destination {
 /// Writes the messages of one thread.
 pub struct Writer {
     destination: Destination,
+    /// The feature that the console shows as what a transaction was about, where the model has it.
+    amount_feature: String,
     /// Verdicts that wait to be sent.
     verdicts: Gathered,
     /// Makes spans of sampled records, if they go anywhere.
@@ -136,9 +136,10 @@ impl Gathered {
 }
 
 impl Writer {
-    /// A writer to `destination`.
-    pub fn new(destination: Destination) -> Writer {
-        Writer { destination, verdicts: Gathered::default(), tracer: Tracer::new(), taken: Instant::now() }
+    /// A writer to `destination`. The amount at stake is the feature of that name.
+    pub fn new(destination: Destination, amount_feature: String) -> Writer {
+        let (verdicts, tracer) = (Gathered::default(), Tracer::new());
+        Writer { destination, amount_feature, verdicts, tracer, taken: Instant::now() }
     }
 
     /// Queues the messages of a batch, `taken` then, that `model`'s engine has just run on `records`.
@@ -207,8 +208,14 @@ impl Writer {
             self.verdict(record, timestamp, &row, model);
             tally.verdict(row.decision, row.score, timestamp);
             if row.decision != Decision::Approve && tally.suspicious.has_room() {
-                let amount = model.engine.feature(first + row.meta.row as usize, AMOUNT);
-                tally.suspicious.add(&self.verdicts.values[begin..], amount);
+                let index = first + row.meta.row as usize;
+                tally.suspicious.add(&Noticed {
+                    verdict: &self.verdicts.values[begin..],
+                    features: model.engine.features_of(index),
+                    score: row.score,
+                    amount: model.engine.feature(index, &self.amount_feature),
+                    model: model.model.number,
+                });
             }
             let Some(trace) = &trace else {
                 self.verdicts.end_message(index);

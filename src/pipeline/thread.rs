@@ -66,7 +66,7 @@ pub struct ThreadSettings {
     pub commit: CommitSettings,
     /// Most records taken at once.
     pub max_batch: usize,
-    /// The feature that is the amount at stake, for comparisons with a challenger.
+    /// The feature that is the amount at stake, for the console and for comparisons with a challenger.
     pub amount_feature: String,
 }
 
@@ -128,7 +128,7 @@ impl ScoringThread {
             topics: written.into_iter().flatten().cloned().collect(),
             verdict_headers: model.encoder.verdict_headers(),
         };
-        let writer = Writer::new(settings.destination.clone());
+        let writer = Writer::new(settings.destination.clone(), settings.amount_feature.clone());
         let committer =
             Committer::open(settings.commit.clone(), output, health.clone(), shutdown.clone(), readiness.clone())?;
         let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health)

@@ -7,27 +7,45 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::About;
+use super::reasons::append;
+use crate::explain::{Explainer, Reason};
 use crate::pipeline::decode::{EventTime, TransactionId};
 use crate::pipeline::engine::{Engine, ScoredRow};
 
 /// A message with its rows of the batch.
 type Scored<'a> = (&'a [u8], Range<usize>);
 
+/// Suspicious rows of one answer that reasons are given for, the first ones: a request with thousands of rows must not hold
+/// up the others while each is explained.
+const EXPLAINED_ROWS: usize = 100;
+
 /// One verdict for the object form, `{"verdicts":[…]}` for the split form. `now` (epoch milliseconds) is the time of
 /// what has none.
-pub(super) fn verdicts(scored: &[Scored<'_>], engine: &Engine, about: &About, now: i64) -> Vec<u8> {
+pub(super) fn verdicts(
+    scored: &[Scored<'_>],
+    engine: &Engine,
+    explainer: &mut Option<Explainer>,
+    about: &About,
+    now: i64,
+) -> Vec<u8> {
     let mut answer = Vec::with_capacity(256);
+    let mut left = EXPLAINED_ROWS;
     let listed = scored.iter().any(|(payload, _)| is_split(payload));
     if listed {
         answer.extend_from_slice(b"{\"verdicts\":[");
     }
     let mut first = true;
     for (payload, rows) in scored {
-        for row in engine.rows(rows.clone()) {
+        for (index, row) in rows.clone().zip(engine.rows(rows.clone())) {
             if !std::mem::take(&mut first) {
                 answer.push(b',');
             }
-            verdict(&mut answer, payload, &row, about, now);
+            let explainer = explainer.as_mut().filter(|_| row.decision != Decision::Approve && left > 0);
+            let reasons = explainer.map(|explainer| {
+                left -= 1;
+                explainer.reasons(engine.features_of(index), row.score)
+            });
+            verdict(&mut answer, payload, &row, &reasons.unwrap_or_default(), about, now);
         }
     }
     if listed {
@@ -65,7 +83,7 @@ fn is_split(payload: &[u8]) -> bool {
 }
 
 /// As a topic's verdict (`pipeline::encode`), but without a source: there is no record it came from.
-fn verdict(answer: &mut Vec<u8>, payload: &[u8], row: &ScoredRow<'_>, about: &About, now: i64) {
+fn verdict(answer: &mut Vec<u8>, payload: &[u8], row: &ScoredRow<'_>, reasons: &[Reason<'_>], about: &About, now: i64) {
     answer.extend_from_slice(b"{\"transaction_id\":\"");
     match &row.meta.transaction_id {
         // Already valid inside a JSON string, escapes and all.
@@ -90,6 +108,7 @@ fn verdict(answer: &mut Vec<u8>, payload: &[u8], row: &ScoredRow<'_>, about: &Ab
         EventTime::Milliseconds(time) => time,
         EventTime::Absent => now,
     };
-    let rest = format!(",\"model\":{{\"name\":{name},\"version\":{version}}},\"event_time\":{event_time}}}");
-    answer.extend_from_slice(rest.as_bytes());
+    answer.extend_from_slice(format!(",\"model\":{{\"name\":{name},\"version\":{version}}}").as_bytes());
+    append(reasons, answer);
+    answer.extend_from_slice(format!(",\"event_time\":{event_time}}}").as_bytes());
 }

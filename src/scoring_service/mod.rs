@@ -11,9 +11,13 @@
 //! instance of its own, so neither side ever waits for the other. There is no timer: a lone request is scored at once,
 //! and requests that arrive meanwhile make the next batch. A full queue refuses at once ([`Unscored::Overloaded`]), so
 //! the time a request may wait is bounded by the queue and not by the patience of those who ask.
+//!
+//! The thread also explains: verdicts at review or decline are answered with reasons (`crate::explain`), and the console's
+//! verdicts of the topic get theirs here ([`Scoring::explain`]), where neither the topic nor the async runtime waits for it.
 
 mod answer;
 mod mlflow;
+mod reasons;
 
 use std::borrow::Cow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -24,6 +28,8 @@ use axum::body::Bytes;
 use fraud_wire::dead_letter::{ErrorClass, Rejection};
 use tokio::sync::oneshot;
 
+pub use self::reasons::{Explained, ToExplain};
+use crate::explain::Explainer;
 use crate::log_events;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
@@ -62,8 +68,26 @@ pub struct Served {
     pub generation: u64,
     /// Decodes and scores.
     pub engine: Engine,
+    /// Says why; `None` where nothing can be said.
+    pub explainer: Option<Explainer>,
     /// The model.
     pub about: About,
+}
+
+impl Served {
+    /// An engine of `bundle` that rejects values over `max_message_bytes` unread.
+    pub fn of(bundle: &Bundle, generation: u64, max_message_bytes: usize) -> Result<Served, ModelError> {
+        let explainer = match Explainer::new(bundle) {
+            Ok(explainer) => Some(explainer),
+            Err(reason) => {
+                let model = bundle.manifest.id();
+                log_events::model::NoReasons { model: &model, reason: &reason }.log();
+                None
+            }
+        };
+        let about = About { reasons: explainer.as_ref().map(Explainer::method), ..About::of(bundle) };
+        Ok(Served { generation, engine: Engine::new(bundle, max_message_bytes)?, explainer, about })
+    }
 }
 
 /// A model as answers, the console and the API description show it.
@@ -83,6 +107,8 @@ pub struct About {
     pub features: Vec<Feature>,
     /// Transactions to try the model with.
     pub examples: Vec<Example>,
+    /// How reasons are found, in words; `None` where there are none.
+    pub reasons: Option<&'static str>,
 }
 
 /// A transaction of the bundle's golden records.
@@ -95,8 +121,8 @@ pub struct Example {
 }
 
 impl About {
-    /// What `bundle` says of itself.
-    pub fn of(bundle: &Bundle) -> About {
+    /// What `bundle` says of itself; not whether there are reasons.
+    fn of(bundle: &Bundle) -> About {
         let manifest = &bundle.manifest;
         About {
             name: manifest.name.clone(),
@@ -106,12 +132,14 @@ impl About {
             thresholds: manifest.thresholds,
             features: manifest.features.clone(),
             examples: examples(bundle),
+            reasons: None,
         }
     }
 }
 
-/// The golden records in the middle and at the top of the scores. None where the bundle has no golden records: they are
-/// a convenience of the console.
+/// Of the golden records, the one in the middle of those that are approved, and the one with the highest score. Not simply
+/// the middle of all: training keeps more suspicious ones than there are in the traffic. None where the bundle has no
+/// golden records: they are a convenience of the console.
 fn examples(bundle: &Bundle) -> Vec<Example> {
     use std::io::Read as _;
     let mut text = String::new();
@@ -133,8 +161,10 @@ fn examples(bundle: &Bundle) -> Vec<Example> {
             record.iter().filter(|(name, _)| known(name)).map(|(name, value)| (name.clone(), value.clone()));
         Some(Example { kind, transaction: transaction.collect() })
     };
+    let review = f64::from(bundle.manifest.thresholds.review());
+    let approved = records.iter().filter(|(score, _)| *score < review).count();
     let last = records.len().saturating_sub(1);
-    [example("ordinary", last / 2), example("suspicious", last)].into_iter().flatten().collect()
+    [example("ordinary", approved / 2), example("suspicious", last)].into_iter().flatten().collect()
 }
 
 impl Serving for Exchange {
@@ -144,8 +174,7 @@ impl Serving for Exchange {
 
     fn load(&self) -> Result<Served, ModelError> {
         let model = self.serving();
-        let engine = Engine::new(&model.bundle, self.max_message_bytes())?;
-        Ok(Served { generation: model.number, engine, about: About::of(&model.bundle) })
+        Served::of(&model.bundle, model.number, self.max_message_bytes())
     }
 }
 
@@ -181,8 +210,16 @@ pub struct Scoring(Arc<Shared>);
 
 struct Shared {
     max_request_bytes: usize,
-    queue: OnceLock<SyncSender<Job>>,
+    queue: OnceLock<SyncSender<Asked>>,
     about: RwLock<Option<Arc<About>>>,
+}
+
+/// What waits for the thread.
+enum Asked {
+    /// To be scored, together with others.
+    Score(Job),
+    /// To be explained.
+    Explain(Vec<ToExplain>, oneshot::Sender<Vec<Explained>>),
 }
 
 /// A request on its way through the thread.
@@ -229,13 +266,24 @@ impl Scoring {
 
     /// Scores one request; the JSON of its answer.
     pub async fn score(&self, protocol: Protocol, body: Bytes) -> Result<Vec<u8>, Unscored> {
-        let queue = self.0.queue.get().ok_or(Unscored::NotReady)?;
         let (reply, answer) = oneshot::channel();
-        queue.try_send(Job { protocol, body, reply }).map_err(|refused| match refused {
+        self.ask(Asked::Score(Job { protocol, body, reply }))?;
+        answer.await.map_err(|_| Unscored::Ended)?.map_err(Unscored::Rejected)
+    }
+
+    /// Says of each of `rows` why it scored as it did, in their order.
+    pub async fn explain(&self, rows: Vec<ToExplain>) -> Result<Vec<Explained>, Unscored> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Asked::Explain(rows, reply))?;
+        answer.await.map_err(|_| Unscored::Ended)
+    }
+
+    fn ask(&self, asked: Asked) -> Result<(), Unscored> {
+        let queue = self.0.queue.get().ok_or(Unscored::NotReady)?;
+        queue.try_send(asked).map_err(|refused| match refused {
             TrySendError::Full(_) => Unscored::Overloaded,
             TrySendError::Disconnected(_) => Unscored::Ended,
-        })?;
-        answer.await.map_err(|_| Unscored::Ended)?.map_err(Unscored::Rejected)
+        })
     }
 }
 
@@ -257,19 +305,23 @@ struct Batcher {
 
 impl Batcher {
     /// Scores what waits until nobody can ask any more.
-    fn run(mut self, queue: &Receiver<Job>) {
-        let mut jobs = Vec::new();
+    fn run(mut self, queue: &Receiver<Asked>) {
+        let mut waiting = Waiting::default();
         loop {
             match queue.recv_timeout(GENERATION_INTERVAL) {
-                Ok(job) => gather(job, queue, &mut jobs),
+                Ok(asked) => waiting.gather(asked, queue),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.follow();
             // Who hung up or ran out of patience needs no scores.
-            jobs.retain(|job| !job.reply.is_closed());
-            if !jobs.is_empty() {
-                self.score(std::mem::take(&mut jobs));
+            waiting.jobs.retain(|job| !job.reply.is_closed());
+            if !waiting.jobs.is_empty() {
+                self.score(std::mem::take(&mut waiting.jobs));
+            }
+            // Behind the scores: nobody's transaction waits for an explanation.
+            for (rows, reply) in waiting.explanations.drain(..) {
+                let _ = reply.send(rows.iter().map(|row| reasons::explain(&mut self.served, row)).collect());
             }
         }
     }
@@ -295,20 +347,20 @@ impl Batcher {
     }
 
     fn score(&mut self, jobs: Vec<Job>) {
-        let about = &self.served.about;
+        let Served { engine, explainer, about, .. } = &mut self.served;
         let requests: Vec<Result<Request<'_>, Rejection>> =
             jobs.iter().map(|job| Request::read(job.protocol, &job.body, &about.features)).collect();
         let payloads = requests.iter().flatten().flat_map(|request| &request.messages);
-        self.served.engine.run(payloads.map(|message| Some(message.as_ref())));
+        engine.run(payloads.map(|message| Some(message.as_ref())));
 
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
-        let mut outcomes = self.served.engine.outcomes();
+        let mut outcomes = engine.outcomes();
         let mut answers = Vec::with_capacity(jobs.len());
         for request in requests {
             answers.push(request.and_then(|request| {
                 let (own, rest) = outcomes.split_at(request.messages.len());
                 outcomes = rest;
-                request.answer(own, &self.served.engine, about, now)
+                request.answer(own, engine, explainer, about, now)
             }));
         }
         for (job, answer) in jobs.into_iter().zip(answers) {
@@ -317,14 +369,28 @@ impl Batcher {
     }
 }
 
-/// Takes what waits behind `first`.
-fn gather(first: Job, queue: &Receiver<Job>, jobs: &mut Vec<Job>) {
-    let mut bytes = first.body.len();
-    jobs.push(first);
-    while jobs.len() < MOST_REQUESTS && bytes < MOST_BYTES {
-        let Ok(job) = queue.try_recv() else { return };
-        bytes += job.body.len();
-        jobs.push(job);
+/// What the thread does next.
+#[derive(Default)]
+struct Waiting {
+    jobs: Vec<Job>,
+    explanations: Vec<(Vec<ToExplain>, oneshot::Sender<Vec<Explained>>)>,
+}
+
+impl Waiting {
+    /// Takes what waits behind `first`.
+    fn gather(&mut self, first: Asked, queue: &Receiver<Asked>) {
+        let (mut bytes, mut next) = (0, Some(first));
+        while let Some(asked) = next {
+            match asked {
+                Asked::Score(job) => {
+                    bytes += job.body.len();
+                    self.jobs.push(job);
+                }
+                Asked::Explain(rows, reply) => self.explanations.push((rows, reply)),
+            }
+            let enough = self.jobs.len() + self.explanations.len() >= MOST_REQUESTS || bytes >= MOST_BYTES;
+            next = if enough { None } else { queue.try_recv().ok() };
+        }
     }
 }
 
@@ -349,7 +415,14 @@ impl<'a> Request<'a> {
     }
 
     /// The answer's JSON, or why the request is rejected: whole, as a message of a topic is.
-    fn answer(&self, outcomes: &[Outcome], engine: &Engine, about: &About, now: i64) -> Result<Vec<u8>, Rejection> {
+    fn answer(
+        &self,
+        outcomes: &[Outcome],
+        engine: &Engine,
+        explainer: &mut Option<Explainer>,
+        about: &About,
+        now: i64,
+    ) -> Result<Vec<u8>, Rejection> {
         let mut scored = Vec::with_capacity(outcomes.len());
         for (index, (message, outcome)) in self.messages.iter().zip(outcomes).enumerate() {
             match outcome {
@@ -358,7 +431,7 @@ impl<'a> Request<'a> {
             }
         }
         Ok(match self.protocol {
-            Protocol::Verdict => answer::verdicts(&scored, engine, about, now),
+            Protocol::Verdict => answer::verdicts(&scored, engine, explainer, about, now),
             Protocol::Mlflow => answer::predictions(&scored, engine),
         })
     }

@@ -27,8 +27,7 @@ impl Serving for FixedBundle {
     }
 
     fn load(&self) -> Result<Served, ModelError> {
-        let engine = Engine::new(&self.bundle, self.max_message_bytes)?;
-        Ok(Served { generation: 1, engine, about: About::of(&self.bundle) })
+        Served::of(&self.bundle, 1, self.max_message_bytes)
     }
 }
 
@@ -165,6 +164,70 @@ fn without_a_model_it_says_so_and_a_full_queue_refuses_at_once() {
     assert!(matches!(refused, Err(Unscored::Overloaded)));
 }
 
+/// The golden record with the highest score, as a transaction, and its features.
+fn most_suspicious(name: &str) -> (Value, Vec<f32>) {
+    let bundle = bundle(name);
+    let text = std::fs::read_to_string(bundle.directory.join("golden.jsonl")).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let score = |record: &Value| record["expected_score"].as_f64().unwrap();
+    let record = records.max_by(|one, other| score(one).total_cmp(&score(other))).unwrap();
+    let value = |feature: &Feature| record[&feature.name].as_f64().unwrap() as f32;
+    let features = bundle.manifest.features.iter().map(value).collect();
+    (record, features)
+}
+
+#[test]
+fn what_is_suspicious_is_answered_with_reasons_and_what_is_not_without() {
+    let schema = serde_json::from_str::<Value>(include_str!("../../docs/schemas/verdict.json")).unwrap();
+    let schema = jsonschema::validator_for(&schema["properties"]["reasons"]).unwrap();
+    let scoring = open();
+    assert!(scoring.about().unwrap().reasons.unwrap().contains("Shapley"));
+    let (suspicious, _) = most_suspicious("fraud");
+    let verdict = ask(&scoring, Protocol::Verdict, &suspicious).unwrap();
+    assert_eq!(verdict["decision"], "decline");
+    let reasons = verdict["reasons"].as_array().unwrap();
+    assert!(schema.is_valid(&verdict["reasons"]), "{verdict}");
+    let contributions: Vec<f64> = reasons.iter().map(|reason| reason["contribution"].as_f64().unwrap()).collect();
+    assert_eq!(contributions.len(), 3);
+    assert!(contributions.is_sorted_by(|one, other| one >= other) && contributions[2] > 0.0, "{verdict}");
+
+    let ordinary = scoring.about().unwrap().examples[0].transaction.clone();
+    let verdict = ask(&scoring, Protocol::Verdict, &json!(ordinary)).unwrap();
+    assert_eq!((&verdict["decision"], verdict.get("reasons")), (&json!("approve"), None));
+
+    // A list of many: the first hundred have reasons, and every verdict is there.
+    let names: Vec<&String> = ordinary.keys().collect();
+    let row: Vec<&Value> = names.iter().map(|name| &suspicious[name.as_str()]).collect();
+    let listed = ask(&scoring, Protocol::Verdict, &json!({"columns": names, "data": vec![row; 250]})).unwrap();
+    let verdicts = listed["verdicts"].as_array().unwrap();
+    let with: Vec<usize> = (0..verdicts.len()).filter(|&index| verdicts[index].get("reasons").is_some()).collect();
+    assert_eq!((verdicts.len(), with), (250, (0..100).collect()));
+    assert_eq!(verdicts[99]["reasons"], json!(reasons));
+}
+
+#[test]
+fn a_verdict_of_the_topic_is_explained_by_its_own_model_only() {
+    let scoring = open();
+    let (suspicious, features) = most_suspicious("fraud");
+    let verdict = ask(&scoring, Protocol::Verdict, &suspicious).unwrap();
+    let score = verdict["score"].as_f64().unwrap() as f32;
+    let own = ToExplain { generation: 1, features, score };
+    let later = ToExplain { generation: 2, ..own.clone() };
+    let short = ToExplain { features: vec![0.0; 3], ..own.clone() };
+    let wrong = ToExplain { score: 0.02, ..own.clone() };
+    let explained = runtime().block_on(scoring.explain(vec![own, later, short, wrong])).unwrap();
+    let [Explained::Reasons(json), Explained::OtherModel, Explained::Reasons(narrow), Explained::Reasons(other)] =
+        &explained[..]
+    else {
+        panic!("{explained:?}")
+    };
+    let json: Value = serde_json::from_str(&format!("{{{}}}", json.strip_prefix(',').unwrap())).unwrap();
+    assert_eq!(json["reasons"], verdict["reasons"]);
+    assert_eq!((narrow.as_str(), other.as_str()), ("", ""), "no reason is better than a wrong one");
+    let unready = runtime().block_on(Scoring::new(1024).explain(Vec::new()));
+    assert!(matches!(unready, Err(Unscored::NotReady)));
+}
+
 /// Serves one of two bundles.
 struct Switch {
     bundles: [Bundle; 2],
@@ -178,8 +241,7 @@ impl Serving for Switch {
 
     fn load(&self) -> Result<Served, ModelError> {
         let generation = self.generation();
-        let bundle = &self.bundles[generation as usize % 2];
-        Ok(Served { generation, engine: Engine::new(bundle, 1 << 20)?, about: About::of(bundle) })
+        Served::of(&self.bundles[generation as usize % 2], generation, 1 << 20)
     }
 }
 

@@ -1,5 +1,6 @@
 """A worker that scores: `fraud-scorer demo`, the whole product in one process, for all tests."""
 
+import contextlib
 import json
 import os
 import re
@@ -25,12 +26,19 @@ def need(present: Any, what: str) -> None:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a demo that keeps running, `http://127.0.0.1:PORT`."""
-    program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "fraud-scorer"
-    need(program.is_file(), f"{program} is not built: cargo build")
-    log = tmp_path_factory.mktemp("demo") / "log"
     # Little, for machines that do other things too; the demo's own rate for pictures.
     rate = "2000" if os.environ.get("SCREENSHOTS") else "300"
-    command = [str(program), "demo", "--keep-running", "--rate", rate]
+    with running_demo(tmp_path_factory.mktemp("demo"), "--rate", rate) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running_demo(folder: Path, *arguments: str) -> Iterator[str]:
+    """A demo with these arguments, its log in `folder`; its address."""
+    program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "fraud-scorer"
+    need(program.is_file(), f"{program} is not built: cargo build")
+    log = folder / "log"
+    command = [str(program), "demo", "--keep-running", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:

@@ -3,15 +3,21 @@
 SCREENSHOTS=docs/images keeps what was seen.
 """
 
+import contextlib
+import json
 import os
+import re
 import shutil
+import socket
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, need
+from conftest import ROOT, need, running_demo
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -58,6 +64,25 @@ for (const element of document.querySelectorAll("body *")) {
 }
 return faint;
 """
+
+
+def axe_script() -> str:
+    path = ROOT / ".runtime/axe/axe.min.js"
+    need(path.is_file(), f"{path} is not there: scripts/test-env.sh")
+    return path.read_text()
+
+
+def barriers(browser: "Browser") -> list[str]:
+    """What axe-core finds, as `rule: element`."""
+    browser.driver.execute_script(axe_script())
+    found = browser.driver.execute_async_script("""
+        const done = arguments[arguments.length - 1];
+        axe.run(document, { resultTypes: ["violations"] })
+          .then(({ violations }) => done(violations.flatMap(({ id, nodes }) =>
+            nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary}`))))
+          .catch((error) => done([`axe: ${error}`]));
+    """)
+    return list(found)
 
 
 class Browser:
@@ -158,22 +183,54 @@ def test_it_shows_what_the_worker_does(browser: Browser) -> None:
     assert browser.text("model-short") == "fraud 1"
     decisions = [row.text.split()[0] for row in browser.all("#decisions tr th .chip")]
     assert decisions == ["approve", "review", "decline"]
-    for row in browser.all("#verdicts tbody tr")[:5]:
-        clock, transaction, amount, score, decision = (
-            cell.text for cell in row.find_elements(By.TAG_NAME, "td")
-        )
+    # Rows come and go while they are read: all at once, by the page.
+    shown = browser.run("""
+        return [...document.querySelectorAll("#verdicts tbody tr")]
+          .map((row) => [...row.cells].map((cell) => cell.innerText.trim()));
+    """)
+    for clock, transaction, amount, score, decision, _ in shown:
         assert len(clock) == 8
         assert len(transaction) == 36
         assert float(amount.replace(",", "")) >= 0
         assert decision in ("review", "decline")
         assert score[0] in "01>"
     # A thousand rows, and drift is told.
-    browser.wait("drift", lambda: browser.one("#drift-card").is_displayed())
-    assert browser.all("#drift > div")
-    # Nothing drawn is left empty, and nothing is announced that there is not.
-    for chart in ("rate-chart", "latency-chart", "score-chart"):
+    browser.wait("drift", lambda: browser.all("#drift > div"))
+    assert len(browser.all("#drift > div")) == 29
+    assert "of the features drifted" in browser.text("drift-note")
+    # Nothing drawn is left empty, and what there is nothing of is said to be nothing.
+    for chart in ("rate-chart", "latency-chart", "lag-chart", "score-chart"):
         assert browser.all(f"#{chart} svg path[d], #{chart} svg rect")
-    assert not browser.one("#history").is_displayed()
+    assert browser.one("#swaps-empty").is_displayed()
+    assert browser.one("#dead-empty").is_displayed()
+    assert "models/fraud" in browser.wait("where the model is from", lambda: browser.text("model"))
+
+
+def test_suspicious_verdicts_have_reasons(browser: Browser) -> None:
+    browser.open()
+    # The strongest first, at most three, and none that speaks for the transaction.
+    browser.wait(
+        "reasons",
+        lambda: browser.run("return verdicts.some(({ verdict }) => verdict.reasons?.length === 3)"),
+    )
+    features = browser.run("return model.features.map((feature) => feature.name)")
+    explained = browser.run("return verdicts.map(({ verdict }) => verdict.reasons ?? [])")
+    assert sum(bool(reasons) for reasons in explained) >= len(explained) - 8, "the newest may wait"
+    for reasons in filter(None, explained):
+        contributions = [reason["contribution"] for reason in reasons]
+        assert len(reasons) <= 3
+        assert contributions == sorted(contributions, reverse=True)
+        assert contributions[-1] > 0
+        assert {reason["feature"] for reason in reasons} <= set(features)
+    told = browser.wait(
+        "reasons in the table",
+        lambda: browser.run("""
+            return [...document.querySelectorAll("#verdicts td.why")]
+              .map((cell) => cell.innerText.trim()).filter((text) => text !== "–")
+        """),
+    )
+    assert re.match(r"(V\d+|Amount)\s+\+\d+\.\d", told[0]), told
+    assert "Shapley" in browser.text("why-note")
 
 
 def test_nothing_comes_from_elsewhere(browser: Browser) -> None:
@@ -197,11 +254,13 @@ def test_what_is_rare_is_shown_when_there_is_some(browser: Browser) -> None:
     browser.run("""
         // The worker's next snapshot, with everything that a quiet one has not.
         stream.close();
-        window.fetch = async (path) => ({ ok: path === "/model", json: async () => ({ history: [
-          { time: "2026-01-02T03:04:05Z", result: "swapped", from: "fraud@1", to: "fraud@2",
-            reason: "<b>offered</b>" } ] }) });
+        window.fetch = async (path) => ({ ok: path === "/model", json: async () => ({
+          previous: { name: "fraud", version: "0" }, serving: { origin: "<i>here</i>" },
+          history: [ { time: "2026-01-02T03:04:05Z", result: "rolled-back", from: "fraud@2",
+            to: "fraud@1", reason: "<b>offered</b>" } ] }) });
         const now = { ...snapshot, time: Date.now(),
           drift: [["V1", 0.01], ["V14", 0.31], ["Amount", 0.12]],
+          drift_share: 2 / 3, drift_score: 0.2, drift_rows: 5000,
           dead_letters: [["malformed-json", 3], ["not-a-number", 12]], dead_letter_rate: 0.5,
           swaps: [["swapped", 2], ["refused", 0]], challenger: "fraud@3", registry: true,
           not_ready: ["scoring-0: waiting for a broker"], redone: 1, lag: 7, lag_seconds: 2.5 };
@@ -209,7 +268,7 @@ def test_what_is_rare_is_shown_when_there_is_some(browser: Browser) -> None:
           stream.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
         send("verdicts", [{ amount: null, verdict: { ...verdicts[0].verdict,
           transaction_id: "<img src=x onerror=alert(1)>".repeat(9),
-          reasons: [{ feature: "V14", contribution: 2.3 }] } }]);
+          reasons: [{ feature: "<b>V14</b>", contribution: 2.3 }] } }]);
         send("snapshot", now);
     """)
     drift = [row.text.split() for row in browser.all("#drift > div")]
@@ -225,12 +284,18 @@ def test_what_is_rare_is_shown_when_there_is_some(browser: Browser) -> None:
     assert browser.text("swap-counts") == "2 swapped"
     assert "fraud, version 3" in browser.text("model")
     assert "reachable" in browser.text("model")
-    browser.wait("the history", lambda: browser.one("#history").is_displayed())
+    browser.wait("the history", lambda: browser.one("#swaps-table").is_displayed())
     assert "<b>offered</b>" in browser.text("swaps")
-    assert "fraud@1 → fraud@2" in browser.text("swaps")
+    assert "rolled back" in browser.text("swaps")
+    assert "fraud@2 → fraud@1" in browser.text("swaps")
+    assert not browser.one("#swaps-empty").is_displayed()
+    assert "fraud, version 0; prepared for a rollback" in browser.text("model")
+    assert "<i>here</i>" in browser.text("model")
+    assert browser.text("drift-note").startswith("66.7 % of the features drifted · score 0.200")
     row = browser.one("#verdicts tbody tr").text
     assert "<img" in row
-    assert "V14" in row
+    assert "<b>V14</b>" in row
+    assert "+2.3" in row
     assert "–" in row
     for width in (1360, 360):
         browser.size(width, 740)
@@ -244,8 +309,22 @@ def test_a_transaction_is_scored_by_hand(browser: Browser, golden: list[dict[str
     browser.one("#submit").click()
     outcome = browser.wait("the verdict", lambda: browser.text("outcome"))
     assert "decline" in outcome
-    exactly = float(outcome.split("exactly ")[1])
-    assert exactly == pytest.approx(golden[-1]["expected_score"], abs=1e-5)
+    exactly = re.search(r"exactly ([\d.]+)", outcome)
+    assert exactly
+    assert float(exactly[1]) == pytest.approx(golden[-1]["expected_score"], abs=1e-5)
+    # Why: the features that raised it, with their values and what they do to the odds.
+    bars = [item.text.split() for item in browser.all("#outcome .effects li")]
+    assert len(bars) == 3
+    for feature, equals, value, added, *odds in bars:
+        assert equals == "="
+        assert float(value) == pytest.approx(golden[-1][feature], rel=1e-3)
+        assert float(added) > 0
+        assert odds[0] == "odds"
+    widths = browser.run("""
+        return [...document.querySelectorAll("#outcome .effects i")].map((bar) => bar.offsetWidth)
+    """)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] > 0
     browser.screenshot("console-light", 1360)
 
     # Without a field that is needed: the reason, and the focus where it is to be mended.
@@ -322,33 +401,196 @@ def test_a_keyboard_reaches_everything_and_shows_where_it_is(browser: Browser) -
         """)
         assert outline, f"{name} does not show that it has the focus"
         reached.append(name)
-    # The table's rows change while we walk; its region stays.
-    region = [name for name in reached if name.startswith("Event time")]
-    assert len(region) == 1
-    assert {n for n in wanted if not n.startswith("Event time")} == set(reached) - set(region)
+    assert set(wanted) == set(reached)
+    assert {"verdict-list", "rate-chart", "pause", "submit"} <= set(reached)
     # The charts can be read by keys: older values are read out.
-    browser.run("document.getElementById('rate-chart').focus()")
+    chart = browser.one("#rate-chart")
+    browser.run("arguments[0].focus()", chart)
     browser.driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
     assert "/s" in browser.text("rate-readout")
-    assert browser.one("#rate-chart").get_attribute("aria-label") == browser.text("rate-readout")
+    told, text, now, last = browser.run(
+        """
+        const of = (name) => arguments[0].getAttribute("aria-" + name);
+        return [of("valuetext"), document.getElementById("rate-readout").textContent,
+                Number(of("valuenow")), Number(of("valuemax"))];
+        """,
+        chart,
+    )
+    assert told == text
+    assert now == last - 1
 
 
 def test_a_screen_reader_hears_names(browser: Browser) -> None:
     browser.open()
     tree = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    named = {"button", "link", "textbox", "spinbutton", "heading", "image", "region", "table"}
+    named = {
+        *("button", "link", "textbox", "spinbutton", "heading", "image", "region"),
+        *("slider", "table"),
+    }
     seen = set()
     for node in tree:
         role = node.get("role", {}).get("value")
         if node.get("ignored") or role not in named:
             continue
         seen.add(role)
-        # The table of verdicts is named by the region it fills.
-        if role != "table":
-            assert node.get("name", {}).get("value", "").strip(), node
-    assert {"button", "link", "spinbutton", "heading", "image", "region"} <= seen
+        assert node.get("name", {}).get("value", "").strip(), node
+    assert named - {"textbox"} <= seen
     assert browser.run("return document.documentElement.lang") == "en"
     assert len(browser.all("h1")) == len(browser.all("main")) == 1
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1360), ("dark", 1360), ("light", 360)])
+def test_a_checker_finds_no_barrier(browser: Browser, scheme: str, width: int) -> None:
+    """axe-core: WCAG 2.2 A and AA, and what it holds for good practice."""
+    browser.open(width, 900, scheme)
+    browser.fill_in_a_suspicious_one()
+    browser.run("document.getElementById('submit').click()")
+    browser.wait("the verdict", lambda: browser.all("#outcome .effects li"))
+    browser.run("document.getElementById('as-request').open = true")
+    browser.wait("drift", lambda: browser.all("#drift > div"))
+    assert barriers(browser) == []
+
+
+def test_the_checker_finds_what_is_wrong(browser: Browser) -> None:
+    browser.open()
+    browser.run("""
+        const field = document.createElement("input");
+        field.style.color = "#bbb";
+        document.querySelector("main").append(field, "pale");
+    """)
+    assert any(found.startswith("label:") for found in barriers(browser))
+
+
+def post(address: str, path: str) -> Any:
+    """What nobody but this host may ask."""
+    request = urllib.request.Request(f"{address}{path}", b"", method="POST")
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return json.load(answer)
+
+
+def test_an_exchange_of_the_model_is_shown(window: Browser, demo: str, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "models/fraud", bundle)
+    browser = window
+
+    def explained(version: str) -> bool:
+        """Whether the newest verdict is this version's, and those of it have reasons."""
+        return bool(
+            browser.run(
+                """
+                const wanted = arguments[0];
+                const own = verdicts.filter(({ verdict }) => verdict.model.version === wanted);
+                return own.length && own[0] === verdicts[0] &&
+                  own.some(({ verdict }) => verdict.reasons?.length);
+                """,
+                version,
+            )
+        )
+
+    with running_demo(tmp_path, "--rate", "300", "--model", str(bundle)) as address:
+        try:
+            browser.address = address
+            browser.open()
+            browser.wait("reasons of version 1", lambda: explained("1"))
+            manifest = bundle / "manifest.toml"
+            text = manifest.read_text()
+            assert 'version = "1"' in text
+            manifest.write_text(text.replace('version = "1"', 'version = "2"'))
+            post(address, "/admin/reload")
+            browser.wait("version 2", lambda: "fraud, version 2" in browser.text("model"))
+            browser.wait("the exchange", lambda: "fraud@1 → fraud@2" in browser.text("swaps"))
+            browser.wait(
+                "what was before", lambda: "fraud, version 1; pre" in browser.text("model")
+            )
+            assert browser.text("swap-counts") == "1 swapped"
+            browser.wait("reasons of version 2", lambda: explained("2"))
+            post(address, "/admin/rollback")
+            browser.wait("version 1", lambda: browser.text("model-short") == "fraud 1")
+            browser.wait("the way back", lambda: "fraud@2 → fraud@1" in browser.text("swaps"))
+            browser.wait("reasons of version 1 again", lambda: explained("1"))
+        finally:
+            browser.address = demo
+            browser.driver.get("about:blank")
+            browser.driver.get_log("browser")
+
+
+class Relay:
+    """Stands between a browser and the worker, and can be cut, as a network can."""
+
+    def __init__(self, address: str) -> None:
+        self.target = ("127.0.0.1", int(address.rsplit(":", 1)[1]))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.open = True
+        self.sockets: list[socket.socket] = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection(self.target)
+            self.sockets += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=(source, sink), daemon=True).start()
+
+    def pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            end.close()
+
+    def cut(self) -> None:
+        self.open = False
+        for end in self.sockets:
+            # shutdown wakes whoever reads; close alone does not.
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.sockets.clear()
+
+    def mend(self) -> None:
+        self.open = True
+
+
+def test_a_broken_connection_is_told_and_comes_back(window: Browser, demo: str) -> None:
+    relay = Relay(demo)
+    browser = window
+    try:
+        browser.address = relay.address
+        browser.open()
+        browser.wait("readiness", lambda: browser.text("state") == "Ready")
+        relay.cut()
+        browser.wait("that it is told", lambda: browser.text("state").startswith("Connection lost"))
+        assert "as of" in browser.text("lost")
+        assert browser.one("#lost").is_displayed()
+        assert browser.run(FAINT) == []
+        before = browser.run("return snapshot.time")
+        relay.mend()
+        browser.wait("it back", lambda: browser.run("return snapshot.time") > before)
+        browser.wait("readiness", lambda: browser.text("state") == "Ready")
+        assert not browser.one("#lost").is_displayed()
+        # A browser gives up on an answer that is no stream: the page does not.
+        before = browser.run("return snapshot.time")
+        browser.run("""
+            stream.close();
+            stream.dispatchEvent(new Event("error"));
+        """)
+        assert browser.text("state").startswith("Connection lost")
+        browser.wait("it back", lambda: browser.run("return snapshot.time") > before + 1000)
+        browser.wait("readiness", lambda: browser.text("state") == "Ready")
+    finally:
+        browser.address = demo
+        relay.listener.close()
+        relay.cut()
+        browser.driver.get_log("browser")
 
 
 def test_it_can_be_paused(browser: Browser) -> None:

@@ -26,7 +26,7 @@ mod opset5;
 mod split;
 pub mod wire;
 
-pub use finish::{Finish, Transform};
+pub use finish::{Finish, Margin, Transform};
 pub use linear::{Linear, Scaler};
 pub use node::TreeNode;
 pub use split::{NO_TREES, Part, Split};

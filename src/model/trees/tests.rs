@@ -15,7 +15,7 @@ use crate::model::manifest::Manifest;
 use crate::model::scorer::OnnxScorer;
 
 /// Features of every model here.
-pub(in crate::model) const WIDTH: usize = 6;
+pub(crate) const WIDTH: usize = 6;
 
 pub(in crate::model) fn manifest(column: Option<usize>) -> Manifest {
     let features: Vec<String> = (0..WIDTH).map(|number| format!("{{ name = \"f{number}\" }}")).collect();
@@ -29,13 +29,13 @@ pub(in crate::model) fn manifest(column: Option<usize>) -> Manifest {
     Manifest::parse(&text).unwrap()
 }
 
-pub(in crate::model) fn exported(name: &str) -> Vec<u8> {
+pub(crate) fn exported(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.onnx"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Rows as training drew them: the last column holds small whole numbers. Every other row is of halves.
-pub(in crate::model) fn samples(count: usize) -> Vec<f32> {
+pub(crate) fn samples(count: usize) -> Vec<f32> {
     let mut random = super::rows::Random::fixed();
     let mut uniform = || random.below(1 << 20) as f32 / (1 << 20) as f32;
     (0..count)

@@ -43,6 +43,17 @@ pub(super) enum Spread {
     Mirror,
 }
 
+/// What a score depends on: a weighted sum of its row's sums, plus a constant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Margin {
+    /// One by sum.
+    pub weights: Vec<f64>,
+    /// Added to the weighted sum.
+    pub constant: f64,
+    /// Whether it is the log-odds of the score; else the score depends on it in another way.
+    pub is_log_odds: bool,
+}
+
 /// Turns the sums of a batch into scores.
 #[derive(Clone, Debug)]
 pub struct Finish {
@@ -68,6 +79,42 @@ impl Finish {
     /// The wanted column, where it depends on one sum alone.
     pub(super) fn single(&self) -> Option<usize> {
         self.column.filter(|_| !matches!(self.transform, Transform::Softmax | Transform::SoftmaxZero))
+    }
+
+    /// What the score in `column` (of all, before one is chosen) depends on; `None` where that is no weighted sum of the
+    /// row's sums, as for a softmax over three.
+    pub fn margin(&self, column: usize) -> Option<Margin> {
+        // The weight of the one sum in two scores, and what is added.
+        let (own, constant) = match (self.spread, column) {
+            (Spread::Each, _) => (1.0, 0.0),
+            (Spread::Complement, 0) => (-1.0, 1.0),
+            (Spread::Mirror, 0) => (-1.0, 0.0),
+            (Spread::Complement | Spread::Mirror, 1) => (1.0, 0.0),
+            _ => return None,
+        };
+        let unit = |index: usize, weight: f64| {
+            let mut weights = vec![0.0; self.columns];
+            *weights.get_mut(index)? = weight;
+            Some(weights)
+        };
+        match (self.transform, self.spread) {
+            (Transform::Softmax | Transform::SoftmaxZero, spread) => {
+                // The log-odds of one of two are the difference of their sums.
+                let (weights, constant) = match (spread, self.columns, column) {
+                    (Spread::Each, 2, 0) => (vec![1.0, -1.0], 0.0),
+                    (Spread::Each, 2, 1) => (vec![-1.0, 1.0], 0.0),
+                    (Spread::Each, ..) => return None,
+                    (Spread::Mirror, ..) => (vec![2.0 * own], 0.0),
+                    (Spread::Complement, ..) => (vec![2.0 * own], -own),
+                };
+                Some(Margin { weights, constant, is_log_odds: self.transform == Transform::Softmax })
+            }
+            (transform, spread) => {
+                let alone = spread != Spread::Each || self.single().is_some();
+                let weights = if alone { vec![own] } else { unit(column, own)? };
+                Some(Margin { weights, constant, is_log_odds: transform == Transform::Logistic })
+            }
+        }
     }
 
     /// Replaces the ensemble's sums, row by row, by [`Finish::columns`] scores per row.
@@ -180,6 +227,35 @@ mod tests {
         let both = finished(Spread::Mirror, Transform::Logistic, None, &sums);
         assert_eq!(finished(Spread::Mirror, Transform::Logistic, Some(0), &sums), [both[0], both[2]]);
         assert_eq!(finished(Spread::Mirror, Transform::Logistic, Some(1), &sums), [both[1], both[3]]);
+    }
+
+    #[test]
+    fn a_margin_is_what_the_score_says_it_is() {
+        let sigmoid = |margin: f64| 1.0 / (1.0 + (-margin).exp());
+        for spread in [Spread::Each, Spread::Complement, Spread::Mirror] {
+            for transform in [Transform::Logistic, Transform::Softmax] {
+                for chosen in [None, Some(0), Some(1)] {
+                    let finish = Finish { spread, transform, columns: 2, column: chosen };
+                    let count = if spread == Spread::Each && finish.single().is_none() { 2 } else { 1 };
+                    let sums = &[0.375, -1.25][..count];
+                    let mut scores = sums.to_vec();
+                    finish.apply(&mut scores);
+                    for column in chosen.map_or(0..2, |column| column..column + 1) {
+                        let margin = finish.margin(column).expect("two classes");
+                        assert!(margin.is_log_odds);
+                        let score = scores[if chosen.is_some() { 0 } else { column }];
+                        let weighted: f64 =
+                            margin.weights.iter().zip(sums).map(|(weight, sum)| weight * f64::from(*sum)).sum();
+                        let expected = sigmoid(weighted + margin.constant);
+                        assert!((f64::from(score) - expected).abs() < 1e-6, "{finish:?} {column}: {score} {expected}");
+                    }
+                }
+            }
+        }
+        let three = Finish { spread: Spread::Each, transform: Transform::Softmax, columns: 3, column: Some(1) };
+        assert_eq!(three.margin(1), None);
+        let plain = Finish { transform: Transform::None, columns: 1, column: Some(0), ..three };
+        assert_eq!(plain.margin(0), Some(Margin { weights: vec![1.0], constant: 0.0, is_log_odds: false }));
     }
 
     #[test]
