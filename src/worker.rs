@@ -36,7 +36,7 @@ pub struct WorkerSettings {
     pub topics: Topics,
     /// How challengers run.
     pub challengers: ChallengerSettings,
-    /// The feature that is the amount at stake, for comparisons with a challenger.
+    /// The feature that is the amount at stake.
     pub amount_feature: String,
     /// What computes the model.
     pub kernel: KernelChoice,

@@ -24,7 +24,7 @@ use super::encode::RowSource;
 use super::engine::{Outcome, ScoredRow};
 use crate::kafka::batch::Record;
 use crate::kafka::outbox::{Headers, Kind, Outgoing};
-use crate::model::exchange::ThreadModel;
+use crate::model::exchange::{LoadedModel, ThreadModel};
 use crate::telemetry::metrics::Tally;
 
 const TRACEPARENT: &CStr = c"traceparent";
@@ -32,9 +32,6 @@ const _: () = assert!(TRACEPARENT.count_bytes() == TRACEPARENT_HEADER.len());
 
 /// Bytes of verdicts that are gathered at most before they are sent: bounds the buffer, and keeps it in the cache.
 const GATHERED_BYTES: usize = 256 * 1024;
-
-/// The feature that the console shows as what a transaction was about, where the model has it.
-const AMOUNT: &str = "Amount";
 
 /// Where messages go.
 #[derive(Clone, Debug)]
@@ -52,6 +49,9 @@ pub struct Destination {
 /// Writes the messages of one thread.
 pub struct Writer {
     destination: Destination,
+    amount_feature: String,
+    /// The model's column of the amount at stake.
+    amount: Option<usize>,
     /// Verdicts that wait to be sent.
     verdicts: Gathered,
 }
@@ -114,9 +114,16 @@ impl Gathered {
 }
 
 impl Writer {
-    /// A writer to `destination`.
-    pub fn new(destination: Destination) -> Writer {
-        Writer { destination, verdicts: Gathered::default() }
+    /// A writer to `destination`; the amount at stake is the model's feature of that name.
+    pub fn new(destination: Destination, amount_feature: String) -> Writer {
+        Writer { destination, amount_feature, amount: None, verdicts: Gathered::default() }
+    }
+
+    /// From now on the verdicts are this model's. Says whether it reads an amount.
+    pub fn fit(&mut self, model: &LoadedModel) -> bool {
+        let features = &model.manifest.features;
+        self.amount = features.iter().position(|feature| feature.name == self.amount_feature);
+        self.amount.is_some()
     }
 
     /// Queues the messages of a batch that `model`'s engine has just run on `records`.
@@ -185,9 +192,9 @@ impl Writer {
         for row in model.engine.rows(rows) {
             let begin = self.verdicts.values.len();
             self.verdict(record, timestamp, &row, model);
-            tally.verdict(row.decision, row.score, timestamp);
+            let amount = self.amount.map(|column| model.engine.features_of(first + row.meta.row as usize)[column]);
+            tally.verdict(row.decision, row.score, timestamp, amount);
             if row.decision != Decision::Approve && tally.suspicious.has_room() {
-                let amount = model.engine.feature(first + row.meta.row as usize, AMOUNT);
                 tally.suspicious.add(&self.verdicts.values[begin..], amount);
             }
             let Some(traceparent) = traceparent else {
