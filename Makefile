@@ -105,6 +105,10 @@ bench-swap: bench-inputs ## One model for another 1,000 times under load: verdic
 bench-shadow: bench-inputs ## What a challenger in the shadow costs per CPU-second
 	$(measure) shadow $(ARGS)
 
+.PHONY: bench-statistics
+bench-statistics: bench-inputs ## What librdkafka's statistics cost per CPU-second
+	$(measure) statistics $(ARGS)
+
 .PHONY: bench-profile
 bench-profile: bench-inputs ## Where the worker's time goes, as a flame graph (needs perf)
 	$(measure) profile $(ARGS)
@@ -116,6 +120,11 @@ bench-smoke: bench-inputs ## Whether the measurements still run; writes no resul
 .PHONY: bench-micro
 bench-micro: onnxruntime ## Measure the stages one by one
 	$(CARGO) bench --locked --bench micro $(ARGS)
+
+.PHONY: bench-metrics
+bench-metrics: bench-inputs ## What metrics and drift take of the hot path (1 min)
+	@mkdir -p benches/results
+	$(CARGO) bench --locked -p fraud-scorer --bench metrics -- --results benches/results/metrics.json $(ARGS)
 
 .PHONY: bench-kernel
 bench-kernel: bench-inputs ## The tree kernel against ONNX Runtime: trees x depth x library x batch (2 min)
@@ -143,6 +152,10 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	$(venv)/bin/ruff format --check training
 	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
 	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
+
+.PHONY: docs
+docs: ## Write docs/METRICS.md anew, from the metrics' definitions
+	FRAUD_SCORER_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib -p fraud-scorer the_document_is
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database

@@ -37,7 +37,7 @@ pub struct WorkerSettings {
     pub topics: Topics,
     /// How challengers run.
     pub challengers: ChallengerSettings,
-    /// The feature that is the amount at stake, for the console and for comparisons with a challenger.
+    /// The feature that is the amount at stake, for metrics, the console and comparisons with a challenger.
     pub amount_feature: String,
     /// What computes the model.
     pub kernel: KernelChoice,

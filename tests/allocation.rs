@@ -19,8 +19,10 @@ use fraud_scorer::pipeline::decode::{Decoder, EventTime, Rows};
 use fraud_scorer::pipeline::encode::{Encoder, RowSource};
 use fraud_scorer::pipeline::engine::{Engine, Outcome, ScoredRow};
 use fraud_scorer::pipeline::shadow::Share;
-use fraud_scorer::telemetry::metrics::Tally;
+use fraud_scorer::telemetry::metrics::{Instruments, Measured, Stage, Tally};
 use fraud_scorer::telemetry::suspicious::{self, Gathered, Noticed};
+use fraud_wire::dead_letter::ErrorClass;
+use fraud_wire::verdict::Decision;
 
 /// Records of a run, and of a batch.
 const RECORDS: usize = 10_000;
@@ -189,6 +191,28 @@ fn encode(encoder: &Encoder, buffer: &mut Vec<u8>, records: &[String], row: &Sco
     buffer.clear();
     encoder.verdict(buffer, records[row.meta.record as usize].as_bytes(), row, time, source);
     assert!(buffer.ends_with(b"}}"));
+}
+
+/// Counting rows and batches, and adding them to the process's metrics at a commit.
+#[test]
+fn counting_allocates_nothing_once_timestamps_have_room() {
+    let instruments = Instruments::default();
+    let (mut tally, mut measured) = (Tally::default(), Measured::default());
+    let mut run = || {
+        for batch in 0..RECORDS / BATCH {
+            for row in 0..BATCH {
+                let score = row as f32 / BATCH as f32;
+                tally.verdict(Decision::ALL[row % 3], score, Some((batch * BATCH + row) as i64), Some(score * 100.0));
+            }
+            tally.dead_letter(ErrorClass::TooLarge);
+            measured.stage(Stage::Decode, Duration::from_micros(batch as u64));
+            measured.batch(BATCH);
+        }
+        instruments.committed(&mut tally, RECORDS as i64);
+        instruments.measured(&mut measured);
+    };
+    run();
+    assert_eq!(allocations(run), 0);
 }
 
 /// Every row looked at, every batch committed, the window sliding: nothing; and what it holds is bounded.

@@ -12,7 +12,7 @@
 //! | `broker`, `topics`, `workload` | the broker, its topics, models and records |
 //! | `contender`, `reference` | what is measured: the contract, and the yardsticks that keep it |
 //! | `reaper`, `processes`, `measure` | how: process groups, /proc, one run over the loaded topic |
-//! | `throughput`, `latency`, `scaling`, `peers`, `soak`, `swap`, `shadow`, `profile` | one file per command |
+//! | `throughput`, `latency`, `scaling`, `peers`, `soak`, `swap`, `shadow`, `statistics`, `profile` | one file per command |
 //! | `report`, `chart`, `flame`, `machine` | what comes out |
 //!
 //! Machines are noisy: a claim is a ratio of two contenders of the same round, never a figure of its own. The method,
@@ -37,6 +37,7 @@ mod report;
 mod scaling;
 mod shadow;
 mod soak;
+mod statistics;
 mod swap;
 mod throughput;
 mod topics;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => return code(soak::run(&Bench::start(options, 0))),
         Command::Swap(options) => return code(swap::run(&Bench::start(options, 0))),
         Command::Shadow(options) => shadow::run(&loaded(options)),
+        Command::Statistics(options) => statistics::run(&loaded(options)),
         Command::Profile(options) => profile::run(&loaded(options)),
         Command::Smoke(options) => return code(smoke(options)),
     }

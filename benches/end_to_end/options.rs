@@ -37,6 +37,8 @@ pub enum Command {
     Swap(Options),
     /// What a challenger in the shadow costs
     Shadow(Options),
+    /// What librdkafka's statistics cost
+    Statistics(Options),
     /// A flame graph of the worker at full load (needs perf)
     Profile(Options),
     /// A little of everything, to see that it runs; writes no results

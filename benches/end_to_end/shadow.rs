@@ -12,27 +12,32 @@ const SHARES: [f64; 2] = [0.1, 1.0];
 
 /// Measures, prints and writes it.
 pub fn run(bench: &Bench) {
+    let lines = bench.options.models.iter().map(|&model| (alone(bench, model), shadowed(bench, model))).collect();
+    against_alone(bench, lines, "shadow");
+}
+
+/// Measures the worker alone and with variants of it, in turn; prints what each gets of the worker alone, and writes it to
+/// NAME.json.
+pub fn against_alone(bench: &Bench, lines: Vec<(Contender, Vec<Contender>)>, name: &str) {
     let mut runs: Vec<Run> = Vec::new();
-    let lines: Vec<(Contender, Vec<Contender>)> =
-        bench.options.models.iter().map(|&model| (alone(bench, model), shadowed(bench, model))).collect();
     eprintln!("  warming the broker up");
     // A young broker's own compiler would be measured with the first contender.
     bench.throughput(&alone(bench, Model::Lr)).unwrap_or_else(|error| panic!("{error}"));
     for round in 1..=bench.options.rounds {
-        eprintln!("  shadow, round {round} of {}", bench.options.rounds);
-        for contender in lines.iter().flat_map(|(alone, shadowed)| std::iter::once(alone).chain(shadowed)) {
+        eprintln!("  {name}, round {round} of {}", bench.options.rounds);
+        for contender in lines.iter().flat_map(|(alone, variants)| std::iter::once(alone).chain(variants)) {
             let measured = bench.throughput(contender).unwrap_or_else(|error| panic!("{error}"));
             runs.push(Run::new(round, contender, measured));
         }
     }
     let mut rows = Vec::new();
-    for (alone, shadowed) in &lines {
+    for (alone, variants) in &lines {
         let rate = |label: &str| {
             let found = spread(&runs, label, |run| run.per_cpu_second);
             found.map_or(String::new(), |found| found.scaled(1e-3).to_string())
         };
         rows.push(vec![alone.label(), rate(&alone.label()), String::new()]);
-        for contender in shadowed {
+        for contender in variants {
             let found = ratio(&runs, &contender.label(), &alone.label(), |run| run.per_cpu_second);
             let ratio = found.map_or(String::new(), |found| found.to_string());
             rows.push(vec![contender.label(), rate(&contender.label()), ratio]);
@@ -41,10 +46,11 @@ pub fn run(bench: &Bench) {
     println!("\nThousand records per CPU-second, median (min–max) of {} rounds\n", bench.options.rounds);
     println!("{}", table(&["", "per CPU-second", "of the worker alone"], rows));
     warn_of_others(&runs);
-    write_json(&bench.options, "shadow.json", json!({"runs": runs}));
+    write_json(&bench.options, &format!("{name}.json"), json!({"runs": runs}));
 }
 
-fn alone(bench: &Bench, model: Model) -> Contender {
+/// The worker with its default settings.
+pub fn alone(bench: &Bench, model: Model) -> Contender {
     bench.worker(model, Guarantee::ExactlyOnce, 1)
 }
 

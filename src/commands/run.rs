@@ -97,7 +97,8 @@ pub struct WorkerArguments {
     #[arg(long, value_name = "TOPIC")]
     pub challenger_topic: Option<String>,
 
-    /// Feature that is the amount at stake: shown by the console, added up where champion and challenger decide differently
+    /// Feature that is the amount at stake: shown by the console, summed up by decision, and where champion and challenger
+    /// decide differently
     #[arg(long, value_name = "FEATURE", default_value = "Amount")]
     pub amount_feature: String,
 

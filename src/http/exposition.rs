@@ -122,8 +122,10 @@ mod tests {
 
     #[test]
     fn a_histogram_of_ours_reads_back() {
+        use crate::telemetry::catalogue::Metric;
         use crate::telemetry::histogram::Histogram;
-        let histogram = Histogram::new("seconds", "A test.", "", &[0.1, 1.0]);
+        static SECONDS: Metric = Metric::distributed("seconds", &[0.1, 1.0], "seconds", "A test.");
+        let histogram = Histogram::of(&SECONDS, &[]);
         for value in [0.05, 0.5, 0.5, 7.0] {
             histogram.record(value);
         }

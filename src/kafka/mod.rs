@@ -8,6 +8,7 @@
 //!  native        unsafe within: librdkafka's batch produce behind a safe face ◄── outbox
 //!  failure       a call that failed, and whether to repeat it
 //!  client        what every client shares: properties, log lines, the last error
+//!  statistics    what a client says of itself: lag, and the metrics of telemetry::clients
 //!  embedded      librdkafka's mock cluster as a development broker
 //! ```
 
@@ -18,4 +19,5 @@ pub mod failure;
 mod native;
 pub mod outbox;
 pub mod startup;
+pub mod statistics;
 pub mod subscription;

@@ -50,7 +50,7 @@ mod standing;
 mod tests;
 
 pub use self::callbacks::Reports;
-use self::callbacks::{Interceptors, NAME, on_error, on_log, on_new};
+use self::callbacks::{Interceptors, NAME, on_error, on_log, on_new, on_statistics};
 use self::headers::HeaderList;
 pub use self::headers::{Headers, headers_size};
 use self::standing::Standing;
@@ -109,6 +109,7 @@ impl<R: Reports> NativeProducer<R> {
             sys::rd_kafka_conf_set_opaque(conf, opaque);
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
+            sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics::<R>));
             sys::rd_kafka_conf_interceptor_add_on_new(conf, NAME.as_ptr(), Some(on_new::<R>), opaque);
             let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
             sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len())
@@ -289,7 +290,7 @@ impl<R: Reports> NativeProducer<R> {
         checked(unsafe { sys::rd_kafka_abort_transaction(self.client.as_ptr(), milliseconds(patience)) })
     }
 
-    /// Serves log lines and errors of the client, waiting up to `wait` for the first.
+    /// Serves log lines, errors and statistics of the client, waiting up to `wait` for the first.
     pub fn serve(&self, wait: Duration) {
         // SAFETY: the client is alive.
         unsafe { sys::rd_kafka_poll(self.client.as_ptr(), milliseconds(wait)) };

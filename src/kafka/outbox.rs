@@ -20,6 +20,8 @@ use super::client::BrokerHealth;
 use super::failure::Failure;
 pub use super::native::{GroupMetadata, Headers, ProduceBuffer, Produced};
 use super::native::{NativeProducer, Reports, headers_size};
+use super::statistics::Statistics;
+use crate::telemetry::clients::{Client, Role};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ struct Ledger {
     failed: AtomicBool,
     failure: Mutex<Option<Failure>>,
     health: Arc<BrokerHealth>,
+    metrics: Client,
 }
 
 impl Reports for Ledger {
@@ -54,6 +57,12 @@ impl Reports for Ledger {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.health.report(&error, reason);
+    }
+
+    fn statistics(&self, json: &[u8]) {
+        if let Some(statistics) = Statistics::read(json) {
+            self.metrics.report(&statistics);
+        }
     }
 }
 
@@ -119,6 +128,7 @@ impl Outbox {
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             health,
+            metrics: Client::opened(Role::Producer),
         };
         Ok(Outbox { producer: NativeProducer::open(config, topics, standing, ledger)? })
     }
@@ -204,7 +214,7 @@ impl Outbox {
         self.producer.exchange_headers(standing)
     }
 
-    /// Serves log lines and errors, waiting up to `wait` for the first.
+    /// Serves log lines, errors and statistics, waiting up to `wait` for the first.
     pub fn serve(&self, wait: Duration) {
         self.producer.serve(wait);
     }

@@ -19,12 +19,15 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, Message, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
 use super::outbox::GroupMetadata;
+pub use super::statistics::PartitionLag;
+use super::statistics::Statistics;
 use crate::log_events;
+use crate::telemetry::clients::{Client, Role};
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -37,15 +40,6 @@ pub enum Change {
     Lost(Vec<i32>),
 }
 
-/// How far behind one partition's records this member is, by librdkafka's last statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartitionLag {
-    /// The partition.
-    pub partition: i32,
-    /// Records between the last one handed to the pipeline and the end of the partition.
-    pub records: i64,
-}
-
 /// What librdkafka calls.
 struct Events {
     topic: String,
@@ -53,6 +47,7 @@ struct Events {
     leaving: AtomicBool,
     health: Arc<BrokerHealth>,
     lag: Mutex<Vec<PartitionLag>>,
+    metrics: Client,
 }
 
 impl ClientContext for Events {
@@ -64,19 +59,14 @@ impl ClientContext for Events {
         self.health.report(&error, reason);
     }
 
-    fn stats(&self, statistics: Statistics) {
-        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+    fn stats_raw(&self, json: &[u8]) {
+        let Some(statistics) = Statistics::read(json) else { return };
+        if statistics.is_connected() {
             self.health.reached();
         }
-        let Some(topic) = statistics.topics.get(&self.topic) else { return };
-        let lag = topic.partitions.values().filter(|partition| partition.app_offset >= 0 && partition.desired).map(
-            |partition| PartitionLag {
-                partition: partition.partition,
-                records: (partition.ls_offset.max(partition.hi_offset) - partition.app_offset).max(0),
-            },
-        );
+        self.metrics.report(&statistics);
         if let Ok(mut slot) = self.lag.lock() {
-            *slot = lag.collect();
+            *slot = statistics.lag(&self.topic);
         }
     }
 }
@@ -131,6 +121,7 @@ impl Subscription {
             leaving: AtomicBool::new(false),
             health,
             lag: Mutex::default(),
+            metrics: Client::opened(Role::Consumer),
         };
         let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);
         let queue = RecordQueue::new(consumer.clone());

@@ -310,6 +310,11 @@ impl Committer {
         }
     }
 
+    /// Serves what the producers have to tell, be there work or not: their statistics would pile up.
+    pub fn serve(&self) {
+        self.outboxes.iter().for_each(|outbox| outbox.serve(Duration::ZERO));
+    }
+
     /// Ends a batch: `next` are the next offsets to read once its messages are delivered.
     pub fn finish_batch(&mut self, ticket: usize, next: &HashMap<i32, i64>) -> Result<(), Interruption> {
         self.outbox().serve(Duration::ZERO);
@@ -568,6 +573,7 @@ impl Committer {
 
     /// Not ready while stalled; out of patience when a drain took too long.
     fn check_patience(&mut self, began: Instant, stall: &str) -> Result<(), Interruption> {
+        self.serve();
         if self.shutdown.is_aborted() {
             return Err(Interruption::OutOfPatience);
         }

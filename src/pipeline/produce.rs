@@ -27,7 +27,7 @@ use super::engine::{Outcome, ScoredRow};
 use crate::kafka::batch::Record;
 use crate::kafka::outbox::{Headers, Kind, Outgoing};
 use crate::log_events;
-use crate::model::exchange::ThreadModel;
+use crate::model::exchange::{LoadedModel, ThreadModel};
 use crate::telemetry::metrics::Tally;
 use crate::telemetry::spans::{self, Ended, Place, RecordSpan, Tracer};
 use crate::telemetry::suspicious::Noticed;
@@ -56,8 +56,9 @@ pub struct Destination {
 /// Writes the messages of one thread.
 pub struct Writer {
     destination: Destination,
-    /// The feature that the console shows as what a transaction was about, where the model has it.
     amount_feature: String,
+    /// The model's column of the amount at stake.
+    amount: Option<usize>,
     /// Verdicts that wait to be sent.
     verdicts: Gathered,
     /// Makes spans of sampled records, if they go anywhere.
@@ -136,10 +137,17 @@ impl Gathered {
 }
 
 impl Writer {
-    /// A writer to `destination`. The amount at stake is the feature of that name.
+    /// A writer to `destination`; the amount at stake is the model's feature of that name.
     pub fn new(destination: Destination, amount_feature: String) -> Writer {
         let (verdicts, tracer) = (Gathered::default(), Tracer::new());
-        Writer { destination, amount_feature, verdicts, tracer, taken: Instant::now() }
+        Writer { destination, amount_feature, amount: None, verdicts, tracer, taken: Instant::now() }
+    }
+
+    /// From now on the verdicts are this model's. Says whether it reads an amount.
+    pub fn fit(&mut self, model: &LoadedModel) -> bool {
+        let features = &model.manifest.features;
+        self.amount = features.iter().position(|feature| feature.name == self.amount_feature);
+        self.amount.is_some()
     }
 
     /// Queues the messages of a batch, `taken` then, that `model`'s engine has just run on `records`.
@@ -206,14 +214,15 @@ impl Writer {
         for row in model.engine.rows(rows.clone()) {
             let begin = self.verdicts.values.len();
             self.verdict(record, timestamp, &row, model);
-            tally.verdict(row.decision, row.score, timestamp);
+            let amount = self.amount.map(|column| model.engine.features_of(first + row.meta.row as usize)[column]);
+            tally.verdict(row.decision, row.score, timestamp, amount);
             if row.decision != Decision::Approve && tally.suspicious.has_room() {
                 let index = first + row.meta.row as usize;
                 tally.suspicious.add(&Noticed {
                     verdict: &self.verdicts.values[begin..],
                     features: model.engine.features_of(index),
                     score: row.score,
-                    amount: model.engine.feature(index, &self.amount_feature),
+                    amount,
                     model: model.model.number,
                 });
             }

@@ -29,7 +29,7 @@ use crate::kafka::subscription::{Change, Subscription};
 use crate::log_events;
 use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
 use crate::shutdown::Shutdown;
-use crate::telemetry::metrics::{Instruments, Stage, Tally};
+use crate::telemetry::metrics::{Instruments, Measured, Stage, Tally};
 use crate::telemetry::readiness::Readiness;
 
 /// Longest wait for a record: how long a membership change or a signal waits at most on an idle thread.
@@ -66,7 +66,7 @@ pub struct ThreadSettings {
     pub commit: CommitSettings,
     /// Most records taken at once.
     pub max_batch: usize,
-    /// The feature that is the amount at stake, for the console and for comparisons with a challenger.
+    /// The feature that is the amount at stake, for metrics, the console and comparisons with a challenger.
     pub amount_feature: String,
 }
 
@@ -94,6 +94,8 @@ pub struct ScoringThread {
     /// What was done since the last hand-over to a commit, and what that commit is about.
     tally: Tally,
     committing: Tally,
+    /// Of batches, whatever becomes of them.
+    measured: Measured,
     instruments: Instruments,
     readiness: Readiness,
     shutdown: Shutdown,
@@ -148,6 +150,7 @@ impl ScoringThread {
             next: HashMap::new(),
             tally: Tally::default(),
             committing: Tally::default(),
+            measured: Measured::default(),
             instruments: Instruments::default(),
             readiness,
             shutdown,
@@ -158,6 +161,7 @@ impl ScoringThread {
             events_served: Instant::now(),
             idle: true,
         };
+        thread.fit_amount();
         thread.fit_challenger();
         Ok(thread)
     }
@@ -233,8 +237,8 @@ impl ScoringThread {
             let behind = batch.len() >= self.settings.max_batch;
             let progress = self.committer.commit_if_due(&self.subscription, behind)?;
             if let Some(took) = progress.committed {
-                self.instruments.stage(Stage::Commit, took);
-                publish(&self.instruments, &mut self.committing);
+                self.measured.stage(Stage::Commit, took);
+                publish(&self.instruments, &mut self.committing, &mut self.measured);
                 self.redos = 0;
             }
             if progress.handed_over {
@@ -244,10 +248,10 @@ impl ScoringThread {
                 let ticket = self.committer.begin_batch()?;
                 let began = Instant::now();
                 self.writer.write((&records, taken), &self.model, &mut self.committer, ticket, &mut self.tally)?;
-                self.instruments.stage(Stage::Decode, times.decode);
-                self.instruments.stage(Stage::Inference, times.inference);
-                self.instruments.stage(Stage::Produce, began.elapsed());
-                self.instruments.batch(self.model.engine.row_count());
+                self.measured.stage(Stage::Decode, times.decode);
+                self.measured.stage(Stage::Inference, times.inference);
+                self.measured.stage(Stage::Produce, began.elapsed());
+                self.measured.batch(self.model.engine.row_count());
                 self.model.engine.observe_drift(began, &mut self.tally.drift);
                 if let Some(shadow) = self.challenger.shadow.as_deref_mut().filter(|shadow| shadow.is_active()) {
                     // Behind the verdicts: they do not wait for it, only for the next turn.
@@ -255,7 +259,7 @@ impl ScoringThread {
                     let failed = shadow.run(engine, records.iter().map(|record| (record.partition(), record.offset())));
                     self.instruments.challenger().failed(failed);
                     self.comparer.write(&records, engine, shadow, &mut self.committer, ticket, &mut self.tally)?;
-                    self.instruments.stage(Stage::Challenger, began.elapsed());
+                    self.measured.stage(Stage::Challenger, began.elapsed());
                 }
                 self.next.clear();
                 self.next.extend(runs.iter().map(|run| (run.partition, run.next)));
@@ -268,6 +272,7 @@ impl ScoringThread {
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
+            self.committer.serve();
         }
         Ok(())
     }
@@ -279,7 +284,15 @@ impl ScoringThread {
         if self.committer.can_exchange_verdict_headers() && self.seat.exchange(&mut self.model) {
             self.committer.exchange_verdict_headers(self.model.encoder.verdict_headers());
             log_events::pipeline::ModelTakenUp { thread: &self.settings.name, model: &self.model.model.id() }.log();
+            self.fit_amount();
             self.fit_challenger();
+        }
+    }
+
+    /// After a change of champion: which of its features is the amount.
+    fn fit_amount(&mut self) {
+        if self.writer.fit(&self.model.model) {
+            self.instruments.amounts().show();
         }
     }
 
@@ -343,8 +356,9 @@ impl ScoringThread {
         log_events::pipeline::WorkRedone { thread: &self.settings.name, reason }.log();
         self.instruments.redone();
         if self.committer.settle() {
-            publish(&self.instruments, &mut self.committing);
+            publish(&self.instruments, &mut self.committing, &mut self.measured);
         }
+        self.instruments.measured(&mut self.measured);
         self.committing.clear();
         self.tally.clear();
         if self.redos > 0 {
@@ -373,9 +387,9 @@ impl ScoringThread {
 
     /// After everything was committed.
     fn publish_all(&mut self) {
-        publish(&self.instruments, &mut self.committing);
+        publish(&self.instruments, &mut self.committing, &mut self.measured);
         std::mem::swap(&mut self.tally, &mut self.committing);
-        publish(&self.instruments, &mut self.committing);
+        publish(&self.instruments, &mut self.committing, &mut self.measured);
     }
 
     fn publish_lag(&mut self) {
@@ -399,8 +413,9 @@ fn leave_samples<'a>(seat: &Seat, records: &[Record<'a>], outcomes: &[Outcome]) 
     seat.samples().leave(records.iter().zip(outcomes).rev().filter_map(scored));
 }
 
-/// Adds committed work to the metrics.
-fn publish(instruments: &Instruments, committed: &mut Tally) {
+/// Adds committed work, and what was measured of all of it, to the metrics.
+fn publish(instruments: &Instruments, committed: &mut Tally, measured: &mut Measured) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
     instruments.committed(committed, now);
+    instruments.measured(measured);
 }

@@ -4,20 +4,17 @@
 //! Rendered here and not by the exporter: amounts are sums of fractions, its counters are whole numbers. Nothing is shown
 //! before there was a challenger.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fraud_wire::verdict::Decision;
 
+use super::amounts::counted;
+use super::catalogue::definitions::{
+    CHALLENGER_DECISIONS, CHALLENGER_DIFFERENCE, CHALLENGER_FAILURES, CHALLENGER_FLIP_AMOUNT,
+};
 use super::histogram::{Buckets, Histogram};
 use crate::pipeline::compare::Comparison;
-
-/// Upper bounds of the challenger's score less the champion's: finest around no difference.
-const DIFFERENCE_BOUNDS: &[f64] = &[
-    -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, -0.005, -0.001, -0.0001, 0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2,
-    0.5, 1.0,
-];
 
 const DECISIONS: usize = Decision::ALL.len();
 
@@ -35,7 +32,7 @@ pub struct ComparisonTally {
 
 impl Default for ComparisonTally {
     fn default() -> Self {
-        let difference = Buckets::new(DIFFERENCE_BOUNDS);
+        let difference = Buckets::of(&CHALLENGER_DIFFERENCE);
         ComparisonTally { difference, decisions: Default::default(), flip_amounts: Default::default(), count: 0 }
     }
 }
@@ -51,8 +48,7 @@ impl ComparisonTally {
         if champion != challenger
             && let Some(amount) = comparison.amount
         {
-            // A counter never falls: a refund counts as nothing at stake.
-            self.flip_amounts[champion][challenger] += f64::from(amount.max(0.0));
+            self.flip_amounts[champion][challenger] += counted(amount);
         }
     }
 
@@ -76,10 +72,8 @@ pub struct Comparisons {
 
 impl Default for Comparisons {
     fn default() -> Self {
-        let name = "fraud_scorer_challenger_score_difference";
-        let help = "The challenger's score less the champion's, of rows whose verdicts were committed.";
         Comparisons {
-            difference: Histogram::new(name, help, "", DIFFERENCE_BOUNDS),
+            difference: Histogram::of(&CHALLENGER_DIFFERENCE, &[]),
             decisions: Default::default(),
             flip_amounts: Mutex::default(),
             failures: AtomicU64::new(0),
@@ -123,28 +117,17 @@ impl Comparisons {
             return;
         }
         self.difference.render(text, true);
-        let mut describe = |name: &str, help: &str, series: &str| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{series}");
-        };
-        let name = "fraud_scorer_challenger_decisions_total";
-        let lines = pairs().map(|(champion, challenger)| {
-            format!("{name}{} {}\n", labels(champion, challenger), count(champion, challenger))
-        });
-        describe(name, "Rows by the decision of the champion and that of the challenger", &lines.collect::<String>());
-        let name = "fraud_scorer_challenger_flip_amount_total";
+        CHALLENGER_DECISIONS.describe(text);
+        for (champion, challenger) in pairs() {
+            CHALLENGER_DECISIONS.sample(text, &labels(champion, challenger), count(champion, challenger));
+        }
         let amounts = *self.flip_amounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let flips = pairs().filter(|(champion, challenger)| champion != challenger);
-        let lines = flips.map(|(champion, challenger)| {
-            format!("{name}{} {}\n", labels(champion, challenger), amounts[champion][challenger])
-        });
-        describe(
-            name,
-            "Sum of the amounts of rows that the challenger decides differently",
-            &lines.collect::<String>(),
-        );
-        let name = "fraud_scorer_challenger_failures_total";
-        describe(name, "Rows for which the challenger gave no probability", &format!("{name} {failures}\n"));
+        CHALLENGER_FLIP_AMOUNT.describe(text);
+        for (champion, challenger) in pairs().filter(|(champion, challenger)| champion != challenger) {
+            CHALLENGER_FLIP_AMOUNT.sample(text, &labels(champion, challenger), amounts[champion][challenger]);
+        }
+        CHALLENGER_FAILURES.describe(text);
+        CHALLENGER_FAILURES.sample(text, &[], failures);
     }
 }
 
@@ -152,9 +135,8 @@ fn pairs() -> impl Iterator<Item = (usize, usize)> {
     (0..DECISIONS).flat_map(|champion| (0..DECISIONS).map(move |challenger| (champion, challenger)))
 }
 
-fn labels(champion: usize, challenger: usize) -> String {
-    let [champion, challenger] = [champion, challenger].map(|index| Decision::ALL[index].as_str());
-    format!("{{champion=\"{champion}\",challenger=\"{challenger}\"}}")
+fn labels(champion: usize, challenger: usize) -> [&'static str; 2] {
+    [champion, challenger].map(|index| Decision::ALL[index].as_str())
 }
 
 #[cfg(test)]

@@ -9,10 +9,14 @@
 //! What cannot be said yet is left out rather than shown as NaN: an alert rule that compares finds nothing then, and an
 //! average over workers is not spoilt.
 
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::catalogue::Metric;
+use super::catalogue::definitions::{
+    DRIFT_OBSERVATIONS, DRIFT_PSI, DRIFT_REFERENCE, DRIFT_SCORE_OBSERVATIONS, DRIFT_SCORE_PSI, DRIFT_SCORE_REFERENCE,
+    DRIFT_SHARE, DRIFT_WINDOW_ROWS,
+};
 use crate::drift::{DriftMonitor, Watched};
 
 /// The monitor of the model that serves.
@@ -35,54 +39,46 @@ pub(super) fn render(text: &mut String) {
 pub fn render_monitor(monitor: &DriftMonitor, now: Instant, text: &mut String) {
     let reading = monitor.read(now);
     let (features, score) = (monitor.baseline().features(), monitor.baseline().score());
-    let model = escaped(monitor.model());
 
-    describe(text, "window_rows", "gauge", "Rows that were looked at within the drift window.");
-    let _ = writeln!(text, "fraud_scorer_drift_window_rows {}", reading.rows);
+    DRIFT_WINDOW_ROWS.describe(text);
+    DRIFT_WINDOW_ROWS.sample(text, &[], reading.rows);
     if let (Some(share), Some(of_score)) = (reading.share(), reading.score) {
-        describe(text, "psi", "gauge", "Population stability index of a feature within the window.");
+        DRIFT_PSI.describe(text);
         for (watched, stability) in features.iter().zip(&reading.features) {
-            let _ = writeln!(text, "fraud_scorer_drift_psi{{feature=\"{}\"}} {}", name(watched), stability.psi);
+            DRIFT_PSI.sample(text, &[name(watched)], stability.psi);
         }
-        describe(text, "score_psi", "gauge", "Population stability index of the model's score within the window.");
-        let _ = writeln!(text, "fraud_scorer_drift_score_psi {}", of_score.psi);
-        describe(text, "share", "gauge", "Share of the features that drifted within the window, 0 to 1.");
-        let _ = writeln!(text, "fraud_scorer_drift_share {share}");
+        DRIFT_SCORE_PSI.describe(text);
+        DRIFT_SCORE_PSI.sample(text, &[], of_score.psi);
+        DRIFT_SHARE.describe(text);
+        DRIFT_SHARE.sample(text, &[], share);
     }
 
     let counts = monitor.counts();
-    let of_slot = |text: &mut String, metric: &str, watched: &Watched, values: &[String]| {
-        let feature = watched.feature.as_ref().map_or_else(String::new, |_| format!("feature=\"{}\",", name(watched)));
-        for (label, value) in watched.labels.iter().zip(values) {
-            let _ = writeln!(text, "fraud_scorer_drift_{metric}{{model=\"{model}\",{feature}bin=\"{label}\"}} {value}");
+    let of_bins = |text: &mut String, metric: &Metric, watched: &Watched, values: &[String]| {
+        for (bin, value) in watched.labels.iter().zip(values) {
+            match &watched.feature {
+                Some(feature) => metric.sample(text, &[monitor.model(), feature, bin], value),
+                None => metric.sample(text, &[monitor.model(), bin], value),
+            }
         }
     };
-    let of_counts =
+    let seen =
         |watched: &Watched| -> Vec<String> { counts[watched.slots.clone()].iter().map(ToString::to_string).collect() };
-    let of_shares = |watched: &Watched| -> Vec<String> { watched.shares.iter().map(ToString::to_string).collect() };
-    describe(text, "observations_total", "counter", "Rows looked at, by feature and bin (its upper edge).");
+    let trained = |watched: &Watched| -> Vec<String> { watched.shares.iter().map(ToString::to_string).collect() };
+    DRIFT_OBSERVATIONS.describe(text);
     for watched in features {
-        of_slot(text, "observations_total", watched, &of_counts(watched));
+        of_bins(text, &DRIFT_OBSERVATIONS, watched, &seen(watched));
     }
-    describe(text, "reference_share", "gauge", "Share of the training data in a feature's bin.");
+    DRIFT_REFERENCE.describe(text);
     for watched in features {
-        of_slot(text, "reference_share", watched, &of_shares(watched));
+        of_bins(text, &DRIFT_REFERENCE, watched, &trained(watched));
     }
-    describe(text, "score_observations_total", "counter", "Rows looked at, by bin of the score (its upper edge).");
-    of_slot(text, "score_observations_total", score, &of_counts(score));
-    describe(text, "score_reference_share", "gauge", "Share of the training data in a bin of the score.");
-    of_slot(text, "score_reference_share", score, &of_shares(score));
+    DRIFT_SCORE_OBSERVATIONS.describe(text);
+    of_bins(text, &DRIFT_SCORE_OBSERVATIONS, score, &seen(score));
+    DRIFT_SCORE_REFERENCE.describe(text);
+    of_bins(text, &DRIFT_SCORE_REFERENCE, score, &trained(score));
 }
 
-fn describe(text: &mut String, metric: &str, kind: &str, help: &str) {
-    let _ = writeln!(text, "# HELP fraud_scorer_drift_{metric} {help}\n# TYPE fraud_scorer_drift_{metric} {kind}");
-}
-
-fn name(watched: &Watched) -> String {
-    watched.feature.as_deref().map_or_else(String::new, escaped)
-}
-
-/// A label's value as the text format wants it.
-fn escaped(value: &str) -> String {
-    value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+fn name(watched: &Watched) -> &str {
+    watched.feature.as_deref().unwrap_or_default()
 }

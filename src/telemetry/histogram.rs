@@ -9,6 +9,8 @@ use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::catalogue::Metric;
+
 /// Counts of values between ascending upper bounds, in plain memory.
 #[derive(Clone, Debug)]
 pub struct Buckets {
@@ -18,8 +20,9 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Empty buckets: one per bound (inclusive, as Prometheus means `le`) and one beyond.
-    pub fn new(bounds: &'static [f64]) -> Self {
+    /// Empty buckets of a histogram: one per bound (inclusive, as Prometheus means `le`) and one beyond.
+    pub fn of(metric: &'static Metric) -> Self {
+        let bounds = metric.bounds();
         Buckets { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
     }
 
@@ -30,6 +33,13 @@ impl Buckets {
         self.sum += value;
     }
 
+    /// Counts one value so many times.
+    #[inline]
+    pub fn add_times(&mut self, value: f64, times: u64) {
+        self.counts[self.bounds.partition_point(|bound| *bound < value)] += times;
+        self.sum += value * times as f64;
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.counts.fill(0);
@@ -37,13 +47,63 @@ impl Buckets {
     }
 }
 
-/// A histogram of the process.
+/// Even cells of the interval from 0 to 1; a power of two, so that finding one rounds nothing.
+const CELLS: usize = 256;
+
+/// Buckets of values between 0 and 1, for what is counted by row: the bucket is looked up instead of searched for, with the
+/// same result.
+#[derive(Clone, Debug)]
+pub struct UnitBuckets {
+    buckets: Buckets,
+    /// By cell: the first bound in it or above it.
+    first: Box<[u8; CELLS]>,
+    /// The bounds, and one that nothing is beyond.
+    uppers: Vec<f64>,
+}
+
+impl UnitBuckets {
+    /// Empty buckets of a histogram.
+    pub fn of(metric: &'static Metric) -> Self {
+        let bounds = metric.bounds();
+        debug_assert!(bounds.len() < usize::from(u8::MAX) && bounds.iter().all(|bound| (0.0..=1.0).contains(bound)));
+        let mut first = Box::new([0; CELLS]);
+        for (cell, first) in first.iter_mut().enumerate() {
+            *first = bounds.partition_point(|bound| cell_of(*bound) < cell) as u8;
+        }
+        let uppers = bounds.iter().copied().chain([f64::INFINITY]).collect();
+        UnitBuckets { buckets: Buckets::of(metric), first, uppers }
+    }
+
+    /// Counts one value.
+    #[inline]
+    pub fn add(&mut self, value: f32) {
+        let value = f64::from(value);
+        let mut index = usize::from(self.first[cell_of(value)]);
+        // At most as often as bounds share a cell.
+        while self.uppers[index] < value {
+            index += 1;
+        }
+        self.buckets.counts[index] += 1;
+        self.buckets.sum += value;
+    }
+
+    /// What was counted.
+    pub fn counted(&mut self) -> &mut Buckets {
+        &mut self.buckets
+    }
+}
+
+#[inline]
+fn cell_of(value: f64) -> usize {
+    ((value * CELLS as f64) as usize).min(CELLS - 1)
+}
+
+/// A histogram of the process: one series of its metric.
 #[derive(Debug)]
 pub struct Histogram {
-    name: &'static str,
-    help: &'static str,
+    metric: &'static Metric,
     /// `stage="decode"`, or empty.
-    label: &'static str,
+    label: String,
     bounds: &'static [f64],
     counts: Vec<AtomicU64>,
     /// Added to a few times a second and thread: no need to do without a lock.
@@ -51,10 +111,11 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty histogram. `label` is `key="value"`, or empty; histograms of one name stand next to each other.
-    pub fn new(name: &'static str, help: &'static str, label: &'static str, bounds: &'static [f64]) -> Self {
+    /// An empty histogram with these values of the metric's labels; those of one metric are rendered next to each other.
+    pub fn of(metric: &'static Metric, values: &[&str]) -> Self {
+        let bounds = metric.bounds();
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Histogram { name, help, label, bounds, counts, sum: Mutex::new(0.0) }
+        Histogram { metric, label: metric.rendered_labels(values), bounds, counts, sum: Mutex::new(0.0) }
     }
 
     /// Counts one value; for what happens once per batch.
@@ -79,9 +140,10 @@ impl Histogram {
 
     /// Prometheus text format. `first` of its name writes the description.
     pub fn render(&self, text: &mut String, first: bool) {
-        let Histogram { name, help, label, .. } = self;
+        let Histogram { metric, label, .. } = self;
+        let name = metric.name;
         if first {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+            metric.describe(text);
         }
         let separator = if label.is_empty() { "" } else { "," };
         let mut total = 0;
@@ -99,11 +161,15 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::catalogue::Label;
+    use crate::telemetry::catalogue::definitions::SCORE;
 
     #[test]
     fn a_value_on_a_bound_counts_below_it_and_counts_add_up() {
-        let histogram = Histogram::new("seconds", "A test.", "stage=\"x\"", &[0.1, 1.0]);
-        let mut buckets = Buckets::new(&[0.1, 1.0]);
+        static SECONDS: Metric =
+            Metric::distributed("seconds", &[0.1, 1.0], "seconds", "A test.").by(&[Label::these("stage", &["x"])]);
+        let histogram = Histogram::of(&SECONDS, &["x"]);
+        let mut buckets = Buckets::of(&SECONDS);
         for value in [0.1, 0.5, 2.0] {
             buckets.add(value);
         }
@@ -118,5 +184,28 @@ mod tests {
              seconds_bucket{stage=\"x\",le=\"1\"} 3\nseconds_bucket{stage=\"x\",le=\"+Inf\"} 4\n\
              seconds_sum{stage=\"x\"} 3.6\nseconds_count{stage=\"x\"} 4\n"
         );
+    }
+
+    #[test]
+    fn looking_a_bucket_up_finds_the_one_that_a_search_does() {
+        static UNIT: Metric =
+            Metric::distributed("unit", &[0.0, 0.001, 0.0012, 0.25, 0.250_1, 0.9, 0.999, 1.0], "1", "A test.");
+        for metric in [&SCORE, &UNIT] {
+            let near = |value: f64| {
+                let bits = (value as f32).to_bits();
+                (bits.saturating_sub(3)..=bits + 3).map(f32::from_bits)
+            };
+            let edges = (0..=CELLS).map(|cell| cell as f64 / CELLS as f64);
+            let mut values: Vec<f32> = metric.bounds().iter().copied().chain(edges).flat_map(near).collect();
+            values.extend((0..100_000).map(|step| step as f32 / 99_999.0));
+            values.retain(|value| (0.0..=1.0).contains(value));
+            let (mut looked_up, mut searched) = (UnitBuckets::of(metric), Buckets::of(metric));
+            for value in values {
+                looked_up.add(value);
+                searched.add(f64::from(value));
+                assert_eq!(looked_up.counted().counts, searched.counts, "{value}");
+            }
+            assert_eq!(looked_up.counted().sum, searched.sum);
+        }
     }
 }

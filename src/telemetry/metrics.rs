@@ -1,4 +1,4 @@
-//! Metrics: one definition of each, counted per batch, shown when committed.
+//! Metrics: counted per batch, shown when committed. What each is: [`super::catalogue`].
 //!
 //! A scoring thread adds up a [`Tally`] in plain memory; when its work is committed the tally is added to the shared
 //! instruments (a few atomics per batch, not per record), when it is thrown away the tally is too. So a transaction
@@ -9,34 +9,25 @@ use std::time::{Duration, Instant};
 
 use fraud_wire::dead_letter::ErrorClass;
 use fraud_wire::verdict::Decision;
-use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
+use metrics::Counter;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
+use super::amounts::{Amounts, ByDecision, amounts, counted};
+use super::catalogue::definitions::{
+    BATCH_ROWS, DEAD_LETTERS, END_TO_END, LAG, LAG_SECONDS, MODEL_SWAPS, REBALANCES, REDONE, REGISTRY_REACHABLE, SCORE,
+    STAGE, TRANSACTIONS, VERDICTS,
+};
+use super::catalogue::describe_all;
+use super::clients;
 use super::comparisons::{ComparisonTally, Comparisons, comparisons};
 use super::drift;
-use super::histogram::{Buckets, Histogram};
+use super::histogram::{Buckets, Histogram, UnitBuckets};
 use super::models::{Models, models};
 use super::requests;
 use super::spans;
 use super::suspicious::Gathered;
 use crate::drift::Pending;
 use crate::pipeline::compare::Comparison;
-
-/// Upper bounds of the score histogram: even, with the ends that thresholds live at.
-const SCORE_BOUNDS: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
-
-/// Upper bounds of end-to-end latency, seconds: half a millisecond to a minute.
-const LATENCY_BOUNDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// Upper bounds of a stage's time for one batch, seconds.
-const STAGE_BOUNDS: &[f64] =
-    &[0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
-
-/// Upper bounds of a batch's rows.
-const ROWS_BOUNDS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
-
-const STAGE_HELP: &str = "Time of a stage for one batch, seconds (commit: for one commit).";
 
 /// Renders everything for `/metrics`.
 #[derive(Clone)]
@@ -47,7 +38,7 @@ pub struct Exposition {
 /// Installs the process's recorder.
 pub fn install() -> Result<Exposition, BuildError> {
     let counters = PrometheusBuilder::new().install_recorder()?;
-    describe();
+    describe_all();
     Ok(Exposition { counters })
 }
 
@@ -56,35 +47,13 @@ impl Exposition {
     pub fn render(&self) -> String {
         let mut text = self.counters.render();
         models().render(&mut text);
+        amounts().render(&mut text);
         comparisons().render(&mut text);
         histograms().render(&mut text);
         drift::render(&mut text);
         requests::render(&mut text);
+        clients::render(&mut text);
         text
-    }
-}
-
-fn describe() {
-    for (name, help) in [
-        (
-            "fraud_scorer_transactions_total",
-            "Transaction rows that ended as a verdict or, as a message, as a dead letter, and were committed",
-        ),
-        ("fraud_scorer_verdicts_total", "Verdicts committed, by decision"),
-        ("fraud_scorer_dead_letters_total", "Messages committed to the dead-letter topic, by error class"),
-        ("fraud_scorer_rebalances_total", "Times partitions were assigned, revoked or lost"),
-        ("fraud_scorer_model_swaps_total", "Models that asked to serve, by what became of it, and rollbacks"),
-        ("fraud_scorer_redone_total", "Times the work since the last commit was thrown away and read again"),
-        ("fraud_scorer_http_requests_total", "Scoring requests over HTTP, by path and status"),
-    ] {
-        describe_counter!(name, help);
-    }
-    for (name, help) in [
-        ("fraud_scorer_consumer_lag", "Records of a partition that were not yet read"),
-        ("fraud_scorer_consumer_lag_seconds", "Age of the last record read while there are more, else 0"),
-        ("fraud_scorer_registry_reachable", "1 while the model registry answers, 0 while it does not"),
-    ] {
-        describe_gauge!(name, help);
     }
 }
 
@@ -93,25 +62,16 @@ struct Histograms {
     score: Histogram,
     batch_rows: Histogram,
     end_to_end: Histogram,
-    stages: [Histogram; 5],
+    stages: [Histogram; Stage::ALL.len()],
 }
 
 impl Histograms {
     fn new() -> Self {
-        let stage = |label| Histogram::new("fraud_scorer_stage_seconds", STAGE_HELP, label, STAGE_BOUNDS);
-        let score_help = "Probability of fraud of the committed verdicts.";
-        let latency_help = "From the transaction's Kafka timestamp to the commit of its verdict, seconds.";
         Histograms {
-            score: Histogram::new("fraud_scorer_score", score_help, "", SCORE_BOUNDS),
-            batch_rows: Histogram::new("fraud_scorer_batch_rows", "Rows scored together.", "", ROWS_BOUNDS),
-            end_to_end: Histogram::new("fraud_scorer_end_to_end_seconds", latency_help, "", LATENCY_BOUNDS),
-            stages: [
-                stage("stage=\"decode\""),
-                stage("stage=\"inference\""),
-                stage("stage=\"produce\""),
-                stage("stage=\"commit\""),
-                stage("stage=\"challenger\""),
-            ],
+            score: Histogram::of(&SCORE, &[]),
+            batch_rows: Histogram::of(&BATCH_ROWS, &[]),
+            end_to_end: Histogram::of(&END_TO_END, &[]),
+            stages: Stage::ALL.map(|stage| Histogram::of(&STAGE, &[stage.as_str()])),
         }
     }
 
@@ -143,6 +103,22 @@ pub enum Stage {
     Commit,
     /// The challenger's scores, compared.
     Challenger,
+}
+
+impl Stage {
+    /// All of them; the index of each is `stage as usize`.
+    const ALL: [Stage; 5] = [Stage::Decode, Stage::Inference, Stage::Produce, Stage::Commit, Stage::Challenger];
+
+    /// As the label `stage` names it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Stage::Decode => "decode",
+            Stage::Inference => "inference",
+            Stage::Produce => "produce",
+            Stage::Commit => "commit",
+            Stage::Challenger => "challenger",
+        }
+    }
 }
 
 /// What became of a model that asked to serve, or of one that served.
@@ -182,29 +158,33 @@ pub struct Instruments {
     histograms: Arc<Histograms>,
     models: Arc<Models>,
     comparisons: Arc<Comparisons>,
+    amounts: Arc<Amounts>,
 }
 
 impl Default for Instruments {
     fn default() -> Self {
-        Instruments::with(histograms().clone(), models().clone(), comparisons().clone())
+        Instruments::with(histograms().clone(), models().clone(), comparisons().clone(), amounts().clone())
     }
 }
 
 impl Instruments {
-    fn with(histograms: Arc<Histograms>, models: Arc<Models>, comparisons: Arc<Comparisons>) -> Self {
+    fn with(
+        histograms: Arc<Histograms>,
+        models: Arc<Models>,
+        comparisons: Arc<Comparisons>,
+        amounts: Arc<Amounts>,
+    ) -> Self {
         Instruments {
-            transactions: counter!("fraud_scorer_transactions_total"),
-            verdicts: Decision::ALL
-                .map(|decision| counter!("fraud_scorer_verdicts_total", "decision" => decision.as_str())),
-            dead_letters: ErrorClass::ALL
-                .map(|class| counter!("fraud_scorer_dead_letters_total", "error_class" => class.as_str())),
-            rebalances: counter!("fraud_scorer_rebalances_total"),
-            redone: counter!("fraud_scorer_redone_total"),
-            swaps: SwapResult::ALL
-                .map(|result| counter!("fraud_scorer_model_swaps_total", "result" => result.as_str())),
+            transactions: TRANSACTIONS.counter(&[]),
+            verdicts: Decision::ALL.map(|decision| VERDICTS.counter(&[decision.as_str()])),
+            dead_letters: ErrorClass::ALL.map(|class| DEAD_LETTERS.counter(&[class.as_str()])),
+            rebalances: REBALANCES.counter(&[]),
+            redone: REDONE.counter(&[]),
+            swaps: SwapResult::ALL.map(|result| MODEL_SWAPS.counter(&[result.as_str()])),
             histograms,
             models,
             comparisons,
+            amounts,
         }
     }
 
@@ -218,6 +198,11 @@ impl Instruments {
         &self.comparisons
     }
 
+    /// What the verdicts were worth.
+    pub fn amounts(&self) -> &Amounts {
+        &self.amounts
+    }
+
     /// A model asked to serve, or was taken back.
     pub fn swap(&self, result: SwapResult) {
         self.swaps[result as usize].increment(1);
@@ -225,17 +210,15 @@ impl Instruments {
 
     /// Whether the model registry answered when it was last asked.
     pub fn registry_reachable(&self, reachable: bool) {
-        gauge!("fraud_scorer_registry_reachable").set(f64::from(u8::from(reachable)));
+        REGISTRY_REACHABLE.gauge(&[]).set(f64::from(u8::from(reachable)));
     }
 
-    /// Time of a stage for one batch.
-    pub fn stage(&self, stage: Stage, time: Duration) {
-        self.histograms.stages[stage as usize].record(time.as_secs_f64());
-    }
-
-    /// Rows scored together.
-    pub fn batch(&self, rows: usize) {
-        self.histograms.batch_rows.record(rows as f64);
+    /// Adds what a thread measured of its batches, whatever became of them; empties it.
+    pub fn measured(&self, measured: &mut Measured) {
+        for (shared, stage) in self.histograms.stages.iter().zip(&mut measured.stages) {
+            shared.drain(stage);
+        }
+        self.histograms.batch_rows.drain(&mut measured.batch_rows);
     }
 
     /// Partitions came or went.
@@ -250,9 +233,9 @@ impl Instruments {
 
     /// Lag of one partition.
     pub fn lag(&self, topic: &str, partition: i32, records: i64, seconds: f64) {
-        let labels = || [("topic", topic.to_owned()), ("partition", partition.to_string())];
-        gauge!("fraud_scorer_consumer_lag", &labels()).set(records as f64);
-        gauge!("fraud_scorer_consumer_lag_seconds", &labels()).set(seconds);
+        let partition = partition.to_string();
+        LAG.gauge(&[topic, &partition]).set(records as f64);
+        LAG_SECONDS.gauge(&[topic, &partition]).set(seconds);
     }
 
     /// Adds committed work; empties the tally. `now` in epoch milliseconds.
@@ -264,11 +247,12 @@ impl Instruments {
         for (counter, count) in self.dead_letters.iter().zip(&tally.dead_letters).filter(|(_, count)| **count > 0) {
             counter.increment(*count);
         }
-        for timestamp in tally.timestamps.drain(..) {
-            tally.latency.add((now - timestamp).max(0) as f64 / 1000.0);
+        for Run { timestamp, rows } in tally.timestamps.drain(..) {
+            tally.latency.add_times((now - timestamp).max(0) as f64 / 1000.0, rows);
         }
-        self.histograms.score.drain(&mut tally.scores);
+        self.histograms.score.drain(tally.scores.counted());
         self.histograms.end_to_end.drain(&mut tally.latency);
+        self.amounts.committed(&mut tally.amounts);
         self.comparisons.committed(&mut tally.comparisons);
         tally.drift.publish(Instant::now());
         tally.suspicious.publish();
@@ -277,14 +261,51 @@ impl Instruments {
     }
 }
 
+/// What one thread measured of its batches since it was last added to the process's metrics: at low load a batch is a
+/// record, and no record takes a lock.
+#[derive(Debug)]
+pub struct Measured {
+    stages: [Buckets; Stage::ALL.len()],
+    batch_rows: Buckets,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Measured { stages: Stage::ALL.map(|_| Buckets::of(&STAGE)), batch_rows: Buckets::of(&BATCH_ROWS) }
+    }
+}
+
+impl Measured {
+    /// Time of a stage for one batch.
+    #[inline]
+    pub fn stage(&mut self, stage: Stage, time: Duration) {
+        self.stages[stage as usize].add(time.as_secs_f64());
+    }
+
+    /// Rows scored together.
+    #[inline]
+    pub fn batch(&mut self, rows: usize) {
+        self.batch_rows.add(rows as f64);
+    }
+}
+
+/// Rows that follow each other and whose records have the same timestamp: under load, most of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Epoch milliseconds.
+    timestamp: i64,
+    rows: u64,
+}
+
 /// What was done since the last commit.
 #[derive(Debug)]
 pub struct Tally {
     verdicts: [u64; 3],
     dead_letters: [u64; ErrorClass::ALL.len()],
-    scores: Buckets,
+    scores: UnitBuckets,
     latency: Buckets,
-    timestamps: Vec<i64>,
+    timestamps: Vec<Run>,
+    amounts: ByDecision,
     comparisons: ComparisonTally,
     /// What the rows looked like.
     pub drift: Pending,
@@ -299,9 +320,10 @@ impl Default for Tally {
         Tally {
             verdicts: [0; 3],
             dead_letters: [0; ErrorClass::ALL.len()],
-            scores: Buckets::new(SCORE_BOUNDS),
-            latency: Buckets::new(LATENCY_BOUNDS),
+            scores: UnitBuckets::of(&SCORE),
+            latency: Buckets::of(&END_TO_END),
             timestamps: Vec::new(),
+            amounts: ByDecision::default(),
             comparisons: ComparisonTally::default(),
             drift: Pending::default(),
             suspicious: Gathered::default(),
@@ -311,12 +333,21 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// A verdict was queued; `timestamp` is the record's, epoch milliseconds.
+    /// A verdict was queued; `timestamp` is the record's, epoch milliseconds; `amount` what the row is about, where its
+    /// model reads one.
     #[inline]
-    pub fn verdict(&mut self, decision: Decision, score: f32, timestamp: Option<i64>) {
+    pub fn verdict(&mut self, decision: Decision, score: f32, timestamp: Option<i64>, amount: Option<f32>) {
         self.verdicts[decision as usize] += 1;
-        self.scores.add(f64::from(score));
-        self.timestamps.extend(timestamp);
+        self.scores.add(score);
+        if let Some(amount) = amount {
+            self.amounts[decision as usize] += counted(amount);
+        }
+        if let Some(timestamp) = timestamp {
+            match self.timestamps.last_mut() {
+                Some(run) if run.timestamp == timestamp => run.rows += 1,
+                _ => self.timestamps.push(Run { timestamp, rows: 1 }),
+            }
+        }
     }
 
     /// A row was compared with the challenger's opinion.
@@ -334,9 +365,10 @@ impl Tally {
     pub fn clear(&mut self) {
         self.verdicts = [0; 3];
         self.dead_letters = [0; ErrorClass::ALL.len()];
-        self.scores.clear();
+        self.scores.counted().clear();
         self.latency.clear();
         self.timestamps.clear();
+        self.amounts = ByDecision::default();
         self.comparisons.clear();
         self.drift.clear();
         self.suspicious.clear();
@@ -352,37 +384,50 @@ mod tests {
     fn committed_work_shows_and_thrown_away_work_does_not() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let text = metrics::with_local_recorder(&recorder, || {
-            let instruments = Instruments::with(Arc::new(Histograms::new()), Arc::default(), Arc::default());
+            let instruments =
+                Instruments::with(Arc::new(Histograms::new()), Arc::default(), Arc::default(), Arc::default());
             let mut tally = Tally::default();
-            tally.verdict(Decision::Decline, 0.97, Some(0));
+            tally.verdict(Decision::Decline, 0.97, Some(0), Some(1e6));
             tally.clear();
-            tally.verdict(Decision::Approve, 0.004, Some(1_000));
-            tally.verdict(Decision::Approve, 0.006, Some(1_040));
-            tally.verdict(Decision::Decline, 1.0, None);
+            tally.verdict(Decision::Approve, 0.004, Some(1_000), Some(20.5));
+            tally.verdict(Decision::Approve, 0.006, Some(1_000), Some(-7.0));
+            tally.verdict(Decision::Approve, 0.006, Some(1_040), None);
+            tally.verdict(Decision::Decline, 1.0, None, Some(0.25));
             tally.dead_letter(ErrorClass::TooLarge);
             instruments.committed(&mut tally, 1_100);
             instruments.committed(&mut tally, 1_100);
             instruments.swap(SwapResult::RolledBack);
-            instruments.stage(Stage::Commit, Duration::from_millis(3));
+            let mut measured = Measured::default();
+            measured.stage(Stage::Commit, Duration::from_millis(3));
+            measured.batch(5);
+            instruments.measured(&mut measured);
+            instruments.measured(&mut measured);
             let mut text = recorder.handle().render();
             instruments.histograms.render(&mut text);
+            instruments.amounts.render(&mut text);
             text
         });
         for line in [
-            "fraud_scorer_transactions_total 4",
-            "fraud_scorer_verdicts_total{decision=\"approve\"} 2",
+            "fraud_scorer_transactions_total 5",
+            "fraud_scorer_verdicts_total{decision=\"approve\"} 3",
             "fraud_scorer_verdicts_total{decision=\"decline\"} 1",
             "fraud_scorer_verdicts_total{decision=\"review\"} 0",
             "fraud_scorer_dead_letters_total{error_class=\"too-large\"} 1",
             "fraud_scorer_model_swaps_total{result=\"rolled-back\"} 1",
             "fraud_scorer_model_swaps_total{result=\"swapped\"} 0",
             "fraud_scorer_score_bucket{le=\"0.001\"} 0",
-            "fraud_scorer_score_bucket{le=\"0.01\"} 2",
-            "fraud_scorer_score_bucket{le=\"1\"} 3",
+            "fraud_scorer_score_bucket{le=\"0.01\"} 3",
+            "fraud_scorer_score_bucket{le=\"1\"} 4",
             "fraud_scorer_end_to_end_seconds_bucket{le=\"0.05\"} 0",
-            "fraud_scorer_end_to_end_seconds_bucket{le=\"0.1\"} 2",
+            "fraud_scorer_end_to_end_seconds_bucket{le=\"0.1\"} 3",
+            "fraud_scorer_end_to_end_seconds_sum 0.26",
+            "fraud_scorer_verdict_amount_total{decision=\"approve\"} 20.5",
+            "fraud_scorer_verdict_amount_total{decision=\"review\"} 0",
+            "fraud_scorer_verdict_amount_total{decision=\"decline\"} 0.25",
             "fraud_scorer_stage_seconds_bucket{stage=\"commit\",le=\"0.005\"} 1",
             "fraud_scorer_stage_seconds_count{stage=\"decode\"} 0",
+            "fraud_scorer_batch_rows_sum 5",
+            "fraud_scorer_batch_rows_count 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }

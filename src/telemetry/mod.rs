@@ -1,5 +1,8 @@
 //! What the worker tells about itself: metrics, readiness, spans. Written by the pipeline, read by the HTTP edge.
 
+pub mod amounts;
+pub mod catalogue;
+pub mod clients;
 pub mod comparisons;
 pub mod drift;
 pub mod histogram;

@@ -3,8 +3,10 @@
 //! The exporter keeps every series it has ever seen, so a model that no longer serves would stay at 1 beside its
 //! successor. These few are rendered here instead, from what is set now.
 
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::catalogue::Metric;
+use super::catalogue::definitions::{CHALLENGER_INFO, MODEL_ENGINE, MODEL_INFO, MODEL_TRAINED};
 
 /// A model, as labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,38 +53,25 @@ impl Models {
     pub(super) fn render(&self, text: &mut String) {
         let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = &*serving {
-            info(text, "fraud_scorer_model_info", "1 for the model that scores, by name, version and sha256", model);
-            let help = "1 for what computes the model: simd (our kernel) or onnxruntime, and how or why";
-            let labels = [("engine", model.engine), ("detail", model.engine_detail.as_str())];
-            series(text, "fraud_scorer_model_engine", help, &labels);
+            info(text, &MODEL_INFO, model);
+            MODEL_ENGINE.describe(text);
+            MODEL_ENGINE.sample(text, &[model.engine, &model.engine_detail], 1);
             if let Some(time) = model.trained_until {
-                let name = "fraud_scorer_model_trained_timestamp_seconds";
-                let help = "Time of the newest transaction that the model that scores has learnt from";
-                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {time}");
+                MODEL_TRAINED.describe(text);
+                MODEL_TRAINED.sample(text, &[], time);
             }
         }
         drop(serving);
         let challenger = self.challenger.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = &*challenger {
-            info(text, "fraud_scorer_challenger_info", "1 for the model that scores in the shadow", model);
+            info(text, &CHALLENGER_INFO, model);
         }
     }
 }
 
-fn info(text: &mut String, name: &str, help: &str, model: &ModelLabels) {
-    let ModelLabels { name: model_name, version, sha256, .. } = model;
-    series(text, name, help, &[("name", model_name), ("version", version), ("sha256", sha256)]);
-}
-
-fn series(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)]) {
-    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{}}} 1", labels.join(","));
-}
-
-/// A label's value as the text format wants it.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn info(text: &mut String, metric: &Metric, model: &ModelLabels) {
+    metric.describe(text);
+    metric.sample(text, &[&model.name, &model.version, &model.sha256], 1);
 }
 
 #[cfg(test)]

@@ -3,16 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::counter;
-
+use super::catalogue::definitions::{HTTP_REQUESTS, HTTP_SECONDS};
 use super::histogram::Histogram;
-
-/// Upper bounds of a request's time, seconds: a tenth of a millisecond to the time limits.
-const BOUNDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 20.0];
-
-const NAME: &str = "fraud_scorer_http_request_seconds";
-
-const HELP: &str = "From a scoring request's head to its answer, the arrival of its body included, seconds.";
 
 /// A path that scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +15,26 @@ pub enum Path {
     Invocations,
 }
 
+impl Path {
+    const ALL: [Path; 2] = [Path::Score, Path::Invocations];
+
+    /// As the label `path` names it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Path::Score => "/v1/score",
+            Path::Invocations => "/invocations",
+        }
+    }
+}
+
 fn histograms() -> &'static [Histogram; 2] {
     static HISTOGRAMS: OnceLock<[Histogram; 2]> = OnceLock::new();
-    let histogram = |label| Histogram::new(NAME, HELP, label, BOUNDS);
-    HISTOGRAMS.get_or_init(|| [histogram("path=\"/v1/score\""), histogram("path=\"/invocations\"")])
+    HISTOGRAMS.get_or_init(|| Path::ALL.map(|path| Histogram::of(&HTTP_SECONDS, &[path.as_str()])))
 }
 
 /// A request was answered with `status`.
 pub fn answered(path: Path, status: u16, time: Duration) {
-    let name = match path {
-        Path::Score => "/v1/score",
-        Path::Invocations => "/invocations",
-    };
-    counter!("fraud_scorer_http_requests_total", "path" => name, "status" => status.to_string()).increment(1);
+    HTTP_REQUESTS.counter(&[path.as_str(), &status.to_string()]).increment(1);
     histograms()[path as usize].record(time.as_secs_f64());
 }
 

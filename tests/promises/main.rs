@@ -13,6 +13,7 @@
 //! - `http`: over HTTP the same verdicts, refusals that say why, and topics that never wait for either
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //! - `tracing`: a sender's trace goes on through verdicts, dead letters and answers; spans never cost more than spans
+//! - `metrics`: what is exposed is what is defined, money included, and counters never fall
 //! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
 //!
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
@@ -24,6 +25,7 @@ mod exactly_once;
 mod foreign_model;
 mod http;
 mod kernel;
+mod metrics;
 mod offline;
 mod poison;
 mod registry;

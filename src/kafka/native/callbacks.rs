@@ -19,6 +19,9 @@ pub trait Reports: Send + Sync {
 
     /// An error of the client, not of one message.
     fn error(&self, error: KafkaError, reason: &str);
+
+    /// Statistics of the client, as librdkafka writes them; on the thread that serves it.
+    fn statistics(&self, json: &[u8]);
 }
 
 /// What the interceptors see.
@@ -106,6 +109,20 @@ pub(super) unsafe extern "C" fn on_log(
         RDKafkaLogLevel::Info
     };
     client::log(level, &facility, &text);
+}
+
+pub(super) unsafe extern "C" fn on_statistics<R: Reports>(
+    _client: *mut sys::rd_kafka_t,
+    json: *mut c_char,
+    length: usize,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: `opaque` is the interceptors'; the text has this length and is valid for the call.
+    let (interceptors, json) =
+        unsafe { (&*opaque.cast::<Interceptors<R>>(), std::slice::from_raw_parts(json.cast::<u8>(), length)) };
+    interceptors.reports.statistics(json);
+    // librdkafka frees the text.
+    0
 }
 
 pub(super) unsafe extern "C" fn on_error<R: Reports>(

@@ -17,6 +17,8 @@ impl Reports for Counts {
     }
 
     fn error(&self, _error: KafkaError, _reason: &str) {}
+
+    fn statistics(&self, _json: &[u8]) {}
 }
 
 fn nowhere() -> NativeProducer<Counts> {
