@@ -65,6 +65,11 @@ incident-demo: build kafka-jars python-env ## Something goes wrong, an alert fir
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
 	$(venv)/bin/fraud-training train $(ARGS)
 
+.PHONY: drift-report
+drift-report: ## How far scored rows are from the training data: ARGS='--source ARCHIVE --output FOLDER'
+	@scripts/drift-env.sh
+	.runtime/drift/bin/fraud-training drift $(ARGS)
+
 .PHONY: airflow
 airflow: python-env ## Run the schedule's DAG once, in a local Airflow: ARGS='{"source": "FOLDER"}'
 	scripts/airflow-env.sh dags test fraud_retrain --conf '$(or $(ARGS),{})'
@@ -174,6 +179,12 @@ test-spark: ## Tests of the Spark engine, in local mode (needs Java 17)
 	@scripts/spark-env.sh
 	cd training && ../.runtime/spark/bin/python -m pytest -p no:cacheprovider tests/test_spark.py
 
+.PHONY: test-drift
+test-drift: onnxruntime kafka-jars ## Tests of the drift report: Evidently, a real worker's verdicts, a real Pushgateway
+	@scripts/drift-env.sh
+	$(CARGO) build --workspace --locked --quiet
+	cd training && ../.runtime/drift/bin/python -m pytest -p no:cacheprovider tests/test_drift_report.py
+
 .PHONY: test-deploy
 test-deploy: python-env airflow-env mlflow-env test-http ## Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
@@ -189,7 +200,7 @@ test-http: onnxruntime test-env ## Tests of the HTTP API against its description
 clean: ## Remove what can be made again; keeps MLflow runs and the broker's data
 	$(CARGO) clean
 	rm -rf .runtime/onnxruntime .runtime/tools .runtime/venv .runtime/airflow .runtime/mlflow-server .runtime/spark \
-		.runtime/kafka/libs
+		.runtime/drift .runtime/kafka/libs
 
 # ---- steps of the above ----------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 failed=()
-for stage in lint test-rust test-python test-spark test-deploy; do
+for stage in lint test-rust test-python test-spark test-drift test-deploy; do
     begun=$SECONDS
     echo "==> $stage"
     if "${MAKE:-make}" --no-print-directory "$stage"; then

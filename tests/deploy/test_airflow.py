@@ -294,6 +294,71 @@ def test_a_setting_that_is_no_number_is_named(migrated: Path) -> None:
     assert "FRAUD_RETRAIN_RETRIES must be a number" in done.stderr
 
 
+REPORTER = """\
+#!{python}
+import json, pathlib, sys
+arguments = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(json.dumps(arguments) + "\\n")
+if {code}:
+    print("error: as planned", file=sys.stderr)
+    sys.exit({code})
+folder = pathlib.Path(arguments[arguments.index("--output") + 1])
+folder.mkdir(parents=True)
+(folder / "report.html").write_text("<p>report</p>")
+(folder / "summary.json").write_text(json.dumps({{"drift": True, "share_of_drifted_columns": 0.7}}))
+print("drift: 21 of 30 columns drifted")
+"""
+
+
+def report(airflow: Airflow, code: int = 0, **conf: str) -> tuple[int, str, list[list[str]]]:
+    """One run of the DAG of drift reports: exit code, output, and calls of the stand-in."""
+    calls, script = airflow.home / "reports.jsonl", airflow.home / "drift"
+    script.write_text(REPORTER.format(python=sys.executable, log=str(calls), code=code))
+    script.chmod(0o755)
+    environment = airflow.environment | {
+        "FRAUD_DRIFT_BIN": str(script),
+        "FRAUD_DRIFT_OPTIONS": "--max-rows 9000",
+    }
+    done = run(
+        AIRFLOW, "dags", "test", "fraud_drift", "--conf", json.dumps(conf),
+        cwd=airflow.home, env=environment, timeout=180,
+    )  # fmt: skip
+    lines = calls.read_text().splitlines() if calls.exists() else []
+    return done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines]
+
+
+def test_a_drift_report_is_one_call_and_drift_no_failure(airflow: Airflow) -> None:
+    old = airflow.home / "fraud-drift" / "old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    code, output, calls = report(airflow, source="s3://bucket/verdicts", window="6h")
+    assert code == 0, output
+    (call,) = calls
+    folder = Path(call[call.index("--output") + 1])
+    assert call == [
+        "drift", "--source", "s3://bucket/verdicts", "--model", "mlflow:fraud@champion",
+        "--last", "6h", "--until", "latest", "--output", str(folder), "--max-rows", "9000",
+    ]  # fmt: skip
+    assert folder.parent == airflow.home / "fraud-drift"
+    assert (folder / "report.html").is_file()
+    assert not old.exists()
+    assert "drift: 21 of 30 columns drifted" in output
+
+
+def test_a_drift_report_that_cannot_be_made_fails(airflow: Airflow) -> None:
+    code, output, calls = report(airflow, code=2, source="s3://bucket/verdicts")
+    assert code != 0, output
+    assert len(calls) == 1, "wrong usage is not tried again"
+
+
+def test_a_drift_report_needs_a_source(airflow: Airflow) -> None:
+    for conf in ({}, {"source": "--fail-on-drift"}):
+        code, output, calls = report(airflow, **conf)
+        assert code != 0, output
+        assert calls == []
+
+
 ARCHIVE = """\
 import sys
 from pathlib import Path

@@ -55,7 +55,7 @@ def test_test_runs_every_stage_and_fails_with_any(tmp_path: Path, broken: str | 
     make.write_text(f'#!/bin/bash\necho "made ${{!#}}"\n[[ ${{!#}} != {broken} ]]\n')
     make.chmod(0o755)
     done = run(tmp_path / "scripts/test.sh", env=os.environ | {"MAKE": str(make)})
-    stages = ["lint", "test-rust", "test-python", "test-spark", "test-deploy"]
+    stages = ["lint", "test-rust", "test-python", "test-spark", "test-drift", "test-deploy"]
     assert re.findall(r"^made (\S+)$", done.stdout, flags=re.MULTILINE) == stages
     assert set(stages) <= targets()
     if broken:

@@ -168,9 +168,9 @@ def test_settings_are_not_committed() -> None:
 
 
 def test_every_setting_of_the_schedule_is_in_the_template() -> None:
-    dag = (ROOT / "deploy/airflow/dags/fraud_retrain.py").read_text()
+    dag = "".join(path.read_text() for path in (ROOT / "deploy/airflow/dags").glob("*.py"))
     template = (ROOT / "deploy/env/template").read_text()
-    used = set(re.findall(r"\b(FRAUD_(?:RETRAIN|TRAINING|PRODUCER)_\w+)\b", dag))
+    used = set(re.findall(r"\b(FRAUD_(?:RETRAIN|DRIFT|TRAINING|PRODUCER)_\w+)\b", dag))
     offered = re.findall(r"^(\w+)=", template, flags=re.MULTILINE)
     assert used <= set(offered)
     assert len(offered) == len(set(offered))
@@ -181,7 +181,7 @@ def test_every_setting_of_the_schedule_is_in_the_template() -> None:
 
 def test_locks_name_hashes_and_no_index() -> None:
     locks = [*ROOT.glob("deploy/*/*.lock"), ROOT / "training/requirements.lock"]
-    assert len(locks) == 5
+    assert len(locks) == 6
     for lock in locks:
         text = lock.read_text()
         assert "://" not in text, lock

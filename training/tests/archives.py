@@ -1,12 +1,14 @@
 """Small archives for the tests: rows drawn from the committed profile, spread over days."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fraud_training import FEATURES, paths
+from fraud_training.bundle_pyfunc import BundleModel
 from fraud_training.profile import Profile
 
 DAY = 86_400_000
@@ -54,3 +56,30 @@ def write(folder: Path, frame: pd.DataFrame, suffix: str = "parquet", part: str 
             rows.to_parquet(path, index=False)
         else:
             rows.to_csv(path, index=False)
+
+
+def score(frame: pd.DataFrame, bundle: Path, version: str | None = None) -> pd.DataFrame:
+    """Rows as an archive of verdicts has them: what a bundle says of each."""
+    manifest = tomllib.loads((bundle / "manifest.toml").read_text("utf-8"))
+    said = BundleModel(bundle).predict(frame)
+    table = frame[["transaction_id", "event_time", *FEATURES]].copy()
+    table["score"] = said["score"].astype(np.float32)
+    table["decision"] = said["decision"]
+    table["label"] = (said["decision"] == "decline").astype(np.int8)
+    table["model_name"] = manifest["name"]
+    table["model_version"] = version or manifest["version"]
+    table["verdict_partition"] = np.int32(0)
+    table["verdict_offset"] = np.arange(len(table), dtype=np.int64)
+    table["source_partition"] = np.int32(0)
+    table["source_offset"] = np.arange(len(table), dtype=np.int64)
+    return table
+
+
+def write_verdicts(folder: Path, table: pd.DataFrame) -> None:
+    """One file per hour of event time, named as `fraud-scorer archive` names them."""
+    time = pd.to_datetime(table["event_time"], unit="ms", utc=True)
+    for name, rows in table.groupby(time.dt.strftime("date=%Y-%m-%d/hour=%H")):
+        first = int(rows["verdict_offset"].min())
+        path = folder / str(name) / f"verdicts-00000-{first:020}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(path, index=False)

@@ -23,25 +23,20 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
+from programs import call
 
 log = logging.getLogger("fraud_retrain")
-
-USAGE_ERROR = 2
-"""Exit code of `fraud-training` for a call that cannot succeed however often it is repeated."""
 
 DEMO_SOURCE = "demo"
 """A source that stands for rows drawn anew by `fraud-producer`: to try the schedule out."""
@@ -51,7 +46,6 @@ DEMO_OPTIONS = "--count 200000 --rate 1000 --event-time 6048x"
 """200,000 rows over two weeks (200 s of the schedule, 6,048 times as fast): some 350 frauds."""
 
 WEBHOOK_TIMEOUT_S = 10.0
-TERMINATION_GRACE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -132,53 +126,6 @@ def demo_arguments(params: Mapping[str, Any], folder: Path, moment: datetime) ->
         "--seed", str(int(moment.timestamp())),
         *shlex.split(params["demo_options"]),
     ]  # fmt: skip
-
-
-def call(command: list[str]) -> None:
-    """Runs a program to its end, its output in the task's log; failure is an exception.
-
-    The program gets a process group of its own: where the task is ended (timeout, a stop from the
-    user interface), nothing of it is left computing.
-    """
-    log.info("running: %s", shlex.join(command))
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise AirflowFailException(
-            f"{command[0]} cannot be started ({error}): "
-            "name it with FRAUD_TRAINING_BIN or FRAUD_PRODUCER_BIN"
-        ) from error
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            log.info("%s", line.rstrip())
-        code = process.wait()
-    except BaseException:
-        end(process)
-        raise
-    if code == USAGE_ERROR:
-        raise AirflowFailException(f"{shlex.join(command)} was refused (exit code 2)")
-    if code:
-        raise AirflowException(f"{shlex.join(command)} failed with exit code {code}")
-
-
-def end(process: "subprocess.Popen[str]") -> None:
-    """Asks the process group to end, and ends what is left of it."""
-    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=TERMINATION_GRACE_S)
-    # The program may be gone and something that it started not.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def stage(name: str) -> None:

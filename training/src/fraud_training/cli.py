@@ -2,12 +2,17 @@
 
 import argparse
 import dataclasses
+import importlib.util
+import os
 import sys
 import time
 from pathlib import Path
 
 from fraud_training import __version__, paths
 from fraud_training.errors import UsageError, UserError
+
+DRIFT = 3
+"""Exit code of `drift --fail-on-drift` where the window drifted."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
         "--register", action="store_true", help="register the bundles as versions of their models"
     )
     add_retrain(commands.add_parser("retrain", help="train on the newest rows and decide"))
+    add_drift(
+        commands.add_parser("drift", help="report how far scored rows are from the training data")
+    )
 
     register = commands.add_parser("register", help="register a bundle that is there already")
     register.add_argument("--bundle", type=Path, required=True)
@@ -103,8 +111,65 @@ def add_retrain(retrain: argparse.ArgumentParser) -> None:
     )
 
 
+def add_drift(drift: argparse.ArgumentParser) -> None:
+    """The flags of `drift`. Their text is checked in `drift_command`, where errors name it."""
+    drift.add_argument(
+        "--source",
+        required=True,
+        help="archive of verdicts or of rows (FOLDER, s3://bucket/prefix), or kafka://host:port",
+    )
+    drift.add_argument(
+        "--model",
+        default=str(paths.MODELS / "fraud"),
+        help="bundle, mlflow:NAME@ALIAS or mlflow:NAME/NUMBER",
+    )
+    drift.add_argument("--output", type=Path, required=True, help="directory of the report")
+    start = drift.add_mutually_exclusive_group()
+    start.add_argument("--from", dest="start", help="begin of the window: RFC 3339")
+    start.add_argument("--last", default="24h", help="event time before its end (%(default)s)")
+    drift.add_argument(
+        "--until",
+        default="latest",
+        help="end of the window: latest (newest event time), now, or RFC 3339",
+    )
+    drift.add_argument(
+        "--reference",
+        help="archive of training rows (FOLDER, s3://bucket/prefix) to compare with, "
+        "in place of the bundle's histograms",
+    )
+    drift.add_argument(
+        "--reference-window",
+        default="14d",
+        help="event time of --reference before the end of the training (%(default)s)",
+    )
+    drift.add_argument("--verdicts-topic", default="verdicts")
+    drift.add_argument(
+        "--property-file", type=Path, help="Kafka properties, key=value lines (credentials)"
+    )
+    drift.add_argument(
+        "--max-rows", type=int, default=50_000, help="rows of the sample (%(default)s)"
+    )
+    drift.add_argument(
+        "--least-rows", type=int, default=1_000, help="fewer make no report (%(default)s)"
+    )
+    drift.add_argument(
+        "--drift-share",
+        type=float,
+        default=0.5,
+        help="share of drifted columns above which the window counts as drifted (%(default)s)",
+    )
+    drift.add_argument(
+        "--pushgateway",
+        help="address of a Prometheus Pushgateway to push the result to (PUSHGATEWAY_URL)",
+    )
+    drift.add_argument(
+        "--fail-on-drift", action="store_true", help="exit with 3 where the window drifted"
+    )
+    drift.add_argument("--seed", type=int, default=7)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 failed with a message, 2 bad usage."""
+    """Exit codes: 0 done, 1 failed with a message, 2 bad usage, 3 drift with --fail-on-drift."""
     options = parser().parse_args(arguments)
     try:
         return COMMANDS[options.command](options)
@@ -187,6 +252,62 @@ def retrain_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def drift_command(options: argparse.Namespace) -> int:
+    from fraud_training.drift.window import Wanted, parse_time
+    from fraud_training.retrain.options import parse_duration
+
+    for flag, least in (("max_rows", 1_000), ("least_rows", 100), ("seed", 0)):
+        if getattr(options, flag) < least:
+            raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}")
+    if options.least_rows > options.max_rows:
+        raise UsageError("--least-rows must not be more than --max-rows")
+    if not 0.0 <= options.drift_share < 1.0:
+        raise UsageError("--drift-share must be at least 0 and less than 1")
+    now = int(time.time() * 1_000)
+    end = parse_time(options.until, "--until", now, latest=True)
+    start = None
+    if options.start is not None:
+        start = parse_time(options.start, "--from", now, latest=False)
+    length = parse_duration(options.last, "--last")
+    reference_window = parse_duration(options.reference_window, "--reference-window")
+    for flag, value in (("--last", length), ("--reference-window", reference_window)):
+        if value <= 0:
+            raise UsageError(f"{flag} must be longer than nothing")
+    # Here, as it imports what only one of the environments has.
+    if importlib.util.find_spec("evidently") is None:
+        raise UserError(
+            "drift needs Evidently, which is not in this environment: run scripts/drift-env.sh "
+            "and use .runtime/drift/bin/fraud-training"
+        )
+    from fraud_training.drift.gateway import check_address
+    from fraud_training.drift.run import Options, report
+
+    gateway = options.pushgateway or os.environ.get("PUSHGATEWAY_URL") or None
+    summary = report(
+        Options(
+            source=options.source,
+            model=options.model,
+            output=options.output,
+            wanted=Wanted(end, start, length),
+            reference=options.reference,
+            reference_window=reference_window,
+            verdicts_topic=options.verdicts_topic,
+            property_file=options.property_file,
+            most_rows=options.max_rows,
+            least_rows=options.least_rows,
+            alarm_share=options.drift_share,
+            pushgateway=None if gateway is None else check_address(gateway),
+            seed=options.seed,
+            now=now,
+        )
+    )
+    for remark in summary.remarks:
+        print(f"remark: {remark}")
+    print(f"report: {options.output / 'report.html'}")
+    print(summary.text())
+    return DRIFT if summary.drifted and options.fail_on_drift else 0
+
+
 def register_command(options: argparse.Namespace) -> int:
     from fraud_training import registry, tracking
 
@@ -224,6 +345,7 @@ def profile_check_command(options: argparse.Namespace) -> int:
 COMMANDS = {
     "train": train_command,
     "retrain": retrain_command,
+    "drift": drift_command,
     "register": register_command,
     "score": score_command,
     "profile-check": profile_check_command,

@@ -11,7 +11,7 @@ Only committed records are read. Nothing is written: no group, no offsets.
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
@@ -56,19 +55,26 @@ def properties(topics: Topics) -> dict[str, str]:
 
     Credentials come from the variable `VARIABLE` or a file, one `key=value` a line; the file wins.
     """
+    return client_properties(topics.brokers, topics.property_file, "fraud-training-retrain")
+
+
+def client_properties(brokers: str, property_file: Path | None, group: str) -> dict[str, str]:
+    """The same for any reader; the library demands a group, but nothing is committed."""
     found = parse_properties(os.environ.get(VARIABLE, ""), VARIABLE)
-    if topics.property_file is not None:
+    if property_file is not None:
         try:
-            text = topics.property_file.read_text(encoding="utf-8")
+            text = property_file.read_text(encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"--property-file {topics.property_file}: {error.strerror}") from error
-        found |= parse_properties(text, f"--property-file {topics.property_file}")
+            raise UsageError(f"--property-file {property_file}: {error.strerror}") from error
+        found |= parse_properties(text, f"--property-file {property_file}")
     return {
         **found,
-        "bootstrap.servers": topics.brokers,
-        "group.id": "fraud-training-retrain",  # demanded by the library; nothing is committed
+        "bootstrap.servers": brokers,
+        "group.id": group,
         "enable.auto.commit": "false",
         "isolation.level": "read_committed",
+        # Where retention has taken the offset that was asked for.
+        "auto.offset.reset": "earliest",
         "enable.partition.eof": "true",
     }
 
@@ -114,17 +120,30 @@ def read_topics(topics: Topics, as_of: int | None, window: int) -> Collected:
 
 def read_all(consumer: Consumer, topic: str) -> Iterator[Message]:
     """Every committed message of a topic up to where its partitions end at the call."""
+    return read_between(consumer, topic, watermarks(consumer, topic))
+
+
+def watermarks(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+    """First offset and end of each partition that is not empty."""
     metadata = consumer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
     if metadata.error is not None or not metadata.partitions:
         raise UserError(f"topic {topic!r} cannot be read: {metadata.error or 'it does not exist'}")
-    ends: dict[int, int] = {}
+    found: dict[int, tuple[int, int]] = {}
     for partition in metadata.partitions:
-        first, last = consumer.get_watermark_offsets(
+        first, end = consumer.get_watermark_offsets(
             TopicPartition(topic, partition), timeout=CONNECT_SECONDS
         )
-        if last > first:
-            ends[partition] = last
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
+        if end > first:
+            found[partition] = (first, end)
+    return found
+
+
+def read_between(
+    consumer: Consumer, topic: str, stretches: Mapping[int, tuple[int, int]]
+) -> Iterator[Message]:
+    """The committed messages of each partition's stretch [first, end), as far as they are there."""
+    ends = {partition: end for partition, (first, end) in stretches.items() if end > first}
+    consumer.assign([TopicPartition(topic, number, stretches[number][0]) for number in ends])
     heard = time.monotonic()
     while ends:
         for message in consumer.consume(num_messages=1_000, timeout=1.0):
@@ -166,7 +185,7 @@ class Rows:
     def add(self, message: Message) -> None:
         try:
             content = json.loads(message.value() or b"")
-            records = list(_records(content))
+            records = list(records_of(content))
         except (ValueError, TypeError, KeyError):
             self.skipped["undecodable transactions"] += 1
             return
@@ -178,7 +197,7 @@ class Rows:
             moment = event_time(record.get("event_time"), message.timestamp()[1])
             self._ids.append(str(identity))
             self._times.append(moment)
-            self._values.append([_number(record.get(name)) for name in FEATURES])
+            self._values.append([number_of(record.get(name)) for name in FEATURES])
             self.newest = max(self.newest, moment)
         if len(self._ids) >= CHUNK_ROWS:
             self._flush()
@@ -255,7 +274,7 @@ class Labels:
         return joined[list(COLUMNS)]
 
 
-def _records(content: Any) -> Iterator[dict[str, Any]]:
+def records_of(content: Any) -> Iterator[dict[str, Any]]:
     """The transactions of one message, in either form of docs/schemas/transaction.json."""
     if not isinstance(content, dict):
         raise ValueError("not an object")
@@ -279,7 +298,7 @@ def event_time(value: Any, otherwise: int) -> int:
     return otherwise
 
 
-def _number(value: Any) -> float:
+def number_of(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return float("nan")
     try:

@@ -41,7 +41,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from fraud_training import bundle_pyfunc
-from fraud_training.errors import UserError
+from fraud_training.errors import UsageError, UserError
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -144,6 +144,33 @@ def download(version: Version, client: MlflowClient, destination: Path) -> Path:
     for manifest in sorted(destination.rglob("manifest.toml")):
         return manifest.parent
     return destination
+
+
+def fetch(reference: str, destination: Path) -> tuple[Version, Path]:
+    """The version that `NAME@ALIAS` or `NAME/NUMBER` means now, and its bundle's directory."""
+    match = re.fullmatch(r"([^/@:\s]+)(?:@([^/@:\s]+)|/(\d+))", reference)
+    if match is None:
+        raise UsageError(f"mlflow:{reference}: expected mlflow:NAME@ALIAS or mlflow:NAME/NUMBER")
+    name, alias, number = match.groups()
+    with explained(f"looking up {reference}"):
+        client = MlflowClient()
+        try:
+            found = (
+                client.get_model_version_by_alias(name, alias)
+                if number is None
+                else client.get_model_version(name, number)
+            )
+        except MlflowException as error:
+            if _absent(error):
+                raise UserError(f"the registry has no {reference}") from error
+            raise
+    version = _version(found)
+    bundle = download(version, client, destination)
+    if not (bundle / "manifest.toml").is_file():
+        raise UserError(
+            f"{name} version {version.version} holds no bundle: manifest.toml is missing"
+        )
+    return version, bundle
 
 
 @contextmanager

@@ -24,14 +24,9 @@ EXPERIMENT = "fraud-scorer"
 
 def connect(experiment: str) -> str:
     """Points MLflow at its store, makes sure the experiment exists, returns the store's URI."""
-    configured = os.environ.get("MLFLOW_TRACKING_URI")
-    if configured:
-        mlflow.set_tracking_uri(configured)
-    else:
-        store = paths.TRACKING_STORE
-        store.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
+    if not use_store():
         # The first to come makes the tables: not two at once.
+        store = paths.TRACKING_STORE
         with (store / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if mlflow.get_experiment_by_name(experiment) is None:
@@ -39,6 +34,17 @@ def connect(experiment: str) -> str:
                 mlflow.create_experiment(experiment, artifact_location=place)
     mlflow.set_experiment(experiment)
     return str(mlflow.get_tracking_uri())
+
+
+def use_store() -> bool:
+    """Points MLflow at its store, without a write to it; says whether it is a server's."""
+    configured = os.environ.get("MLFLOW_TRACKING_URI")
+    if configured:
+        mlflow.set_tracking_uri(configured)
+        return True
+    paths.TRACKING_STORE.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(f"sqlite:///{paths.TRACKING_STORE / 'mlflow.db'}")
+    return False
 
 
 def git_revision() -> str | None:
