@@ -81,6 +81,7 @@ fn describe() {
     for (name, help) in [
         ("fraud_scorer_consumer_lag", "Records of a partition that were not yet read"),
         ("fraud_scorer_consumer_lag_seconds", "Age of the last record read while there are more, else 0"),
+        ("fraud_scorer_ready", "1 while the worker is ready, 0 while it is not; /readyz says why"),
         ("fraud_scorer_registry_reachable", "1 while the model registry answers, 0 while it does not"),
     ] {
         describe_gauge!(name, help);
