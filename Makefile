@@ -58,7 +58,7 @@ retrain-demo: build kafka-jars python-env ## A model rots, is trained anew, and 
 	$(venv)/bin/python -m demos.retrain $(ARGS)
 
 .PHONY: incident-demo
-incident-demo: build kafka-jars python-env ## Something goes wrong, an alert fires, a mail arrives (sooner: ARGS='--compress 10')
+incident-demo: build kafka-jars python-env ## Things go wrong, alerts fire, mails arrive (7 min; at the shipped times: ARGS=--full)
 	$(venv)/bin/python -m demos.incident $(ARGS)
 
 .PHONY: train

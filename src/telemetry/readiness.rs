@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use metrics::gauge;
+
 /// Ready when nobody has a reason against it. A warning is for who looks: it does not make a worker unready.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
@@ -16,6 +18,7 @@ impl Readiness {
     pub fn hold(&self, who: &str, reason: impl Into<String>) {
         if let Ok(mut reasons) = self.reasons.lock() {
             reasons.insert(who.to_owned(), reason.into());
+            publish(&reasons);
         }
     }
 
@@ -23,6 +26,7 @@ impl Readiness {
     pub fn clear(&self, who: &str) {
         if let Ok(mut reasons) = self.reasons.lock() {
             reasons.remove(who);
+            publish(&reasons);
         }
     }
 
@@ -52,8 +56,15 @@ impl Readiness {
     }
 }
 
+/// The metric. A thread that waits for a broker can publish no lag, so alerts need this to see that it stands still.
+fn publish(reasons: &BTreeMap<String, String>) {
+    gauge!("fraud_scorer_ready").set(f64::from(u8::from(reasons.is_empty())));
+}
+
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
 
     #[test]
@@ -67,6 +78,22 @@ mod tests {
         readiness.clear("a");
         readiness.clear("b");
         assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn readiness_shows_as_a_metric() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let shown = |value: &str| recorder.handle().render().contains(&format!("fraud_scorer_ready {value}\n"));
+        metrics::with_local_recorder(&recorder, || {
+            let readiness = Readiness::default();
+            readiness.hold("a", "starting");
+            readiness.hold("b", "stalled");
+            assert!(shown("0"));
+            readiness.clear("a");
+            assert!(shown("0"));
+            readiness.clear("b");
+            assert!(shown("1"));
+        });
     }
 
     #[test]

@@ -1,12 +1,15 @@
 """The compose file says what is true: of itself, of the image and of the binaries."""
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, binary, help_text, run, succeed
+import yaml
+from conftest import ROOT, binary, help_text, need, run, succeed
 
 Services = dict[str, dict[str, Any]]
 
@@ -49,7 +52,7 @@ def test_images_are_pinned(services: Services) -> None:
     for name, service in services.items():
         tag = service["image"].partition(":")[2]
         own = service.get("build") is not None
-        pinned = r"\d+\.\d+(\.\d+|-bookworm)"
+        pinned = r"v?\d+\.\d+(\.\d+|-bookworm)"
         assert tag == "local" if own else re.fullmatch(pinned, tag), (name, tag)
 
 
@@ -186,7 +189,7 @@ def test_the_first_steps_need_neither_profile_nor_secret(services: Services) -> 
 
 def test_variables_of_the_file_are_in_the_template(services: Services) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    used = re.findall(r"\$\{(\w+)([^}]*)\}", text)
+    used = re.findall(r"(?<!\$)\$\{(\w+)([^}]*)\}", text)
     template = (ROOT / "deploy/env/template").read_text()
     offered = dict(re.findall(r"^(\w+)=(.*)$", template, flags=re.MULTILINE))
     for name, rest in used:
@@ -209,6 +212,7 @@ def test_every_secret_goes_where_it_is_needed_and_no_further(services: Services)
         "AWS_SECRET_ACCESS_KEY": clients,
         "MLFLOW_TRACKING_PASSWORD": {"mlflow", "retrain"},
         "MLFLOW_FLASK_SERVER_SECRET_KEY": {"mlflow"},
+        "GRAFANA_ADMIN_PASSWORD": {"grafana"},
     }
     # Nor on a command line, where every process of the machine sees it.
     for name, service in services.items():
@@ -235,6 +239,133 @@ def test_services_call_each_other_by_their_ports(services: Services) -> None:
     assert bucket in services["buckets"]["command"]
     source = re.findall(r"^FRAUD_RETRAIN_SOURCE=s3://([^/]+)", template, flags=re.MULTILINE)
     assert source[0] in services["buckets"]["command"]
+
+
+def test_what_watches_finds_what_it_watches(services: Services) -> None:
+    def port(name: str) -> int:
+        ((_, host, inside),) = published(services[name])
+        # Links in mails and on pages lead to the host's port.
+        assert host[0] == inside or name == "worker"
+        return inside
+
+    read = yaml.safe_load((ROOT / "deploy/prometheus/compose.yml").read_text())
+    (alertmanagers,) = read["alerting"]["alertmanagers"]
+    assert alertmanagers["static_configs"][0]["targets"] == [f"alertmanager:{port('alertmanager')}"]
+    workers, gateway = read["scrape_configs"]
+    (found,) = workers["dns_sd_configs"]
+    assert (found["names"], found["port"]) == (["worker"], port("worker"))
+    assert gateway["static_configs"][0]["targets"] == [f"pushgateway:{port('pushgateway')}"]
+
+    grafana = services["grafana"]["environment"]
+    assert grafana["PROMETHEUS_URL"] == f"http://prometheus:{port('prometheus')}"
+    assert grafana["ALERTMANAGER_URL"] == f"http://alertmanager:{port('alertmanager')}"
+    used = set()
+    for path in (ROOT / "deploy/grafana/provisioning").rglob("*.yml"):
+        used |= set(re.findall(r"\$\{(\w+)\}", path.read_text()))
+    assert used
+    assert used <= set(grafana)
+    (provider,) = yaml.safe_load(
+        (ROOT / "deploy/grafana/provisioning/dashboards/dashboards.yml").read_text()
+    )["providers"]
+    mounts = {entry.split(":")[1] for entry in services["grafana"]["volumes"]}
+    assert provider["options"]["path"] in mounts
+
+
+def test_both_configurations_of_prometheus_differ_in_addresses_only() -> None:
+    own, compose = (
+        yaml.safe_load((ROOT / "deploy/prometheus" / name).read_text())
+        for name in ("prometheus.yml", "compose.yml")
+    )
+    for read in (own, compose):
+        for entry in (*read["scrape_configs"], *read["alerting"]["alertmanagers"]):
+            entry.pop("static_configs", None)
+            entry.pop("dns_sd_configs", None)
+    assert own == compose
+
+
+def test_mounted_files_exist(services: Services) -> None:
+    mounted = [entry for service in services.values() for entry in service.get("volumes", [])]
+    places = [entry.split(":")[0] for entry in mounted if entry.startswith("./")]
+    assert places
+    assert all((ROOT / place).is_dir() for place in places), places
+
+
+MAIL = {
+    "FRAUD_MAIL_SMARTHOST": "smtp.example.org:587",
+    "FRAUD_MAIL_TLS": "true",
+    "FRAUD_MAIL_FROM": "fraud-scorer@example.org",
+    "FRAUD_MAIL_TO": "fraud-team@example.org",
+    "FRAUD_DOCUMENTS_URL": "https://example.org/fraud-scorer/blob/main/",
+}
+
+
+def start_alertmanager(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Runs the service's script, with `echo` for Alertmanager."""
+    return run(
+        *("sh", ROOT / "deploy/alertmanager/start.sh", "--storage.path=/alertmanager"),
+        env=os.environ
+        | MAIL
+        | {"ALERTMANAGER_SHIPPED": str(ROOT / "deploy/alertmanager")}
+        | {"ALERTMANAGER_MADE": str(folder), "ALERTMANAGER": "/bin/echo"}
+        | changes,
+    )
+
+
+def test_alertmanager_gets_its_addresses_from_the_environment(tmp_path: Path) -> None:
+    done = start_alertmanager(tmp_path, FRAUD_MAIL_USER="fraud", FRAUD_MAIL_PASSWORD="se'c\"ret")
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "alertmanager.yml"
+    assert done.stdout == f"--config.file={made} --storage.path=/alertmanager\n"
+    content = yaml.safe_load(made.read_text())
+    assert content["global"] == {
+        "smtp_smarthost": "smtp.example.org:587",
+        "smtp_auth_username": "fraud",
+        "smtp_auth_password_file": str(tmp_path / "mail-password"),
+        "smtp_from": "fraud-scorer@example.org",
+        "smtp_require_tls": True,
+        "resolve_timeout": "1m",
+    }
+    (mail,) = content["receivers"][0]["email_configs"]
+    assert mail["to"] == "fraud-team@example.org"
+    password = tmp_path / "mail-password"
+    assert password.read_text() == "se'c\"ret"
+    assert password.stat().st_mode & 0o077 == 0
+    template = (tmp_path / "mail.tmpl").read_text()
+    assert '{{ define "fraud.documents" }}https://example.org/fraud-scorer/blob/main/{{' in template
+    amtool = shutil.which("amtool")
+    need(amtool, "amtool is missing: apt-get install prometheus-alertmanager")
+    succeed(str(amtool), "check-config", made)
+
+
+def test_shellcheck_finds_nothing_in_alertmanagers_start() -> None:
+    need(shutil.which("shellcheck"), "shellcheck is missing: apt-get install shellcheck")
+    succeed("shellcheck", ROOT / "deploy/alertmanager/start.sh")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FRAUD_MAIL_SMARTHOST", ""),
+        ("FRAUD_MAIL_TO", 'a"b'),
+        ("FRAUD_MAIL_FROM", "a|b"),
+        ("FRAUD_MAIL_TLS", "maybe"),
+        ("FRAUD_DOCUMENTS_URL", "https://x y/"),
+    ],
+)
+def test_alertmanager_says_which_setting_is_wrong(tmp_path: Path, name: str, value: str) -> None:
+    done = start_alertmanager(tmp_path, **{name: value})
+    assert done.returncode == 64
+    assert name in done.stderr
+    assert not (tmp_path / "alertmanager.yml").exists()
+
+
+def test_the_settings_for_mails_fit_the_mailbox(services: Services) -> None:
+    template = (ROOT / "deploy/env/template").read_text()
+    offered = dict(re.findall(r"^(\w+)=(.*)$", template, flags=re.MULTILINE))
+    assert offered["FRAUD_MAIL_SMARTHOST"] == "mail:1025"
+    assert "mail" in services
+    handed = {name for name in offered if name.startswith("FRAUD_MAIL_")}
+    assert handed <= set(services["alertmanager"]["environment"])
 
 
 def test_one_version_of_mlflow() -> None:

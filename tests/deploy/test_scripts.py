@@ -130,7 +130,7 @@ def test_environment_fills_in_secrets_for_the_owner_only(tmp_path: Path) -> None
         texts.append((text, done.stdout + done.stderr))
     template = (ROOT / "deploy/env/template").read_text()
     secrets = re.findall(r"^(\w+)=.*@random", template, flags=re.MULTILINE)
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     values = [dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)) for text, _ in texts]
     for name in secrets:
         one, two = (found[name] for found in values)
