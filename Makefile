@@ -95,8 +95,12 @@ bench-scaling: bench-inputs ## Threads and processes, and the capacity model's p
 	$(measure) scaling $(ARGS)
 
 .PHONY: bench-peers
-bench-peers: bench-inputs ## Other ways to do the same job (benches/peers), against the worker
+bench-peers: bench-inputs ## Other ways to do the same job (benches/peers), against the worker: over Kafka, then over HTTP
 	$(measure) peers $(ARGS)
+
+.PHONY: bench-http
+bench-http: bench-inputs ## The second half of bench-peers alone: /v1/score and /invocations against FastAPI and MLflow (5 min)
+	$(measure) http $(ARGS)
 
 .PHONY: bench-soak
 bench-soak: bench-inputs ## Memory at full load for SOAK=10m; fails where it grows

@@ -250,12 +250,13 @@ fn drive(
     Ok(Driven { measured: count - warm_up, late, cpu_share, peak_rss_bytes })
 }
 
-fn due(number: u64, rate: u64) -> Duration {
+/// When record `number` is due, from the start.
+pub fn due(number: u64, rate: u64) -> Duration {
     Duration::from_nanos((u128::from(number) * 1_000_000_000 / u128::from(rate)) as u64)
 }
 
 /// Sleeps, and gives the time after. Never spins: on a small machine that would take a core from what is measured.
-fn wait_until(due: Instant) -> Instant {
+pub fn wait_until(due: Instant) -> Instant {
     loop {
         let now = Instant::now();
         match due.checked_duration_since(now) {
@@ -266,7 +267,7 @@ fn wait_until(due: Instant) -> Instant {
 }
 
 /// Microseconds, up to a minute, three digits.
-fn histogram() -> Histogram<u64> {
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).unwrap()
 }
 

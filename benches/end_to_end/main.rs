@@ -12,7 +12,7 @@
 //! | `broker`, `topics`, `workload` | the broker, its topics, models and records |
 //! | `contender`, `reference` | what is measured: the contract, and the yardsticks that keep it |
 //! | `reaper`, `processes`, `measure` | how: process groups, /proc, one run over the loaded topic |
-//! | `throughput`, `latency`, `scaling`, `peers`, `soak`, `swap`, `shadow`, `statistics`, `profile` | one file per command |
+//! | `throughput`, `latency`, `scaling`, `peers`, `http`, `soak`, `swap`, `shadow`, `statistics`, `profile` | one file per command |
 //! | `report`, `chart`, `flame`, `machine` | what comes out |
 //!
 //! Machines are noisy: a claim is a ratio of two contenders of the same round, never a figure of its own. The method,
@@ -24,6 +24,7 @@ mod capacity;
 mod chart;
 mod contender;
 mod flame;
+mod http;
 mod latency;
 mod machine;
 mod measure;
@@ -68,7 +69,8 @@ fn main() -> ExitCode {
         Command::Throughput(options) => throughput::run(&loaded(options)),
         Command::Latency(options) => latency::run(&Bench::start(options, 0)),
         Command::Scaling(options) => scaling::run(&loaded(options)),
-        Command::Peers(options) => return code(peers::run(&loaded(options))),
+        Command::Peers(options) => return code(peers(options)),
+        Command::Http(options) => return code(http::run(&Bench::start(options, 0))),
         Command::Soak(options) => return code(soak::run(&Bench::start(options, 0))),
         Command::Swap(options) => return code(swap::run(&Bench::start(options, 0))),
         Command::Shadow(options) => shadow::run(&loaded(options)),
@@ -77,6 +79,15 @@ fn main() -> ExitCode {
         Command::Smoke(options) => return code(smoke(options)),
     }
     ExitCode::SUCCESS
+}
+
+/// Whoever does the same job: over Kafka, and over HTTP.
+fn peers(options: Options) -> bool {
+    let bench = loaded(options);
+    // --only may name a contender of one list alone: the other's results stay as they are.
+    let streamed = !peers::is_wanted(&bench.options) || peers::run(&bench);
+    let asked = !http::is_wanted(&bench.options) || http::run(&bench);
+    streamed && asked
 }
 
 fn loaded(options: Options) -> Bench {
@@ -101,6 +112,10 @@ fn smoke(options: Options) -> bool {
         // So short a run says nothing about growth.
         growth: 1000.0,
         swaps: 12,
+        http_seconds: 1.0,
+        http_rates: vec![100],
+        // Of the peers none: they would have to be built first.
+        only: Some("fraud-scorer".into()),
         results,
         ..options
     };
@@ -109,6 +124,7 @@ fn smoke(options: Options) -> bool {
     latency::run(&bench);
     scaling::run(&bench);
     shadow::run(&bench);
+    let asked = http::run(&bench);
     let swapped = swap::run(&bench);
-    soak::run(&bench) && swapped
+    soak::run(&bench) && swapped && asked
 }

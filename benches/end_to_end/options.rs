@@ -29,8 +29,10 @@ pub enum Command {
     Latency(Options),
     /// Threads, processes, and what the capacity model says of them
     Scaling(Options),
-    /// The contenders of benches/peers/contenders.toml against the worker
+    /// The contenders of benches/peers/contenders.toml against the worker, and then what `http` measures
     Peers(Options),
+    /// Scoring over HTTP: the services of benches/peers/http/services.toml against the worker
+    Http(Options),
     /// Memory at full load
     Soak(Options),
     /// One model for another under load, again and again: verdicts, their versions, and memory
@@ -82,13 +84,25 @@ pub struct Options {
     #[arg(long)]
     pub up_to: Option<usize>,
 
-    /// Peers: only those whose name contains this
+    /// Peers and http: only those whose name contains this
     #[arg(long)]
     pub only: Option<String>,
 
     /// Peers: the list of contenders
     #[arg(long, default_value = "benches/peers/contenders.toml")]
     pub peers: PathBuf,
+
+    /// Http: the list of services
+    #[arg(long, default_value = "benches/peers/http/services.toml")]
+    pub services: PathBuf,
+
+    /// Http: how long each run is measured, seconds; those at a low rate take longer
+    #[arg(long, default_value_t = 1.0)]
+    pub http_seconds: f64,
+
+    /// Http: requests per second of the open loops
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
+    pub http_rates: Vec<u64>,
 
     /// Soak: how long
     #[arg(long, default_value = "10m", value_parser = fraud_settings::parse_duration)]
@@ -134,5 +148,10 @@ impl Options {
     /// Longest window of a run.
     pub fn window(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
+    }
+
+    /// How long each run over HTTP is measured.
+    pub fn http_window(&self) -> Duration {
+        Duration::from_secs_f64(self.http_seconds)
     }
 }

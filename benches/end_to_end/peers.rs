@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -98,14 +99,17 @@ impl Entry {
     }
 
     fn set_up(&self, options: &Options) -> Result<(), String> {
-        let [program, arguments @ ..] = &self.setup[..] else { return Ok(()) };
-        let folder = root().join(&options.peers).parent().unwrap().join(&self.directory);
-        let mut command = Command::new(resolve(&folder, program));
-        let output =
-            command.args(arguments).current_dir(&folder).output().map_err(|error| format!("{program}: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(()) } else { Err(format!("{:?} failed: {said}", self.setup)) }
+        set_up(&self.setup, &root().join(&options.peers).parent().unwrap().join(&self.directory))
     }
+}
+
+/// Runs an entry's setup, if it has one, in `folder`.
+pub fn set_up(setup: &[String], folder: &Path) -> Result<(), String> {
+    let [program, arguments @ ..] = setup else { return Ok(()) };
+    let mut command = Command::new(resolve(folder, program));
+    let output = command.args(arguments).current_dir(folder).output().map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{setup:?} failed: {said}")) }
 }
 
 /// All that was measured, and what could not be.
@@ -159,12 +163,23 @@ pub fn run(bench: &Bench) -> bool {
     failures.is_empty()
 }
 
-fn entries(options: &Options, failures: &mut Vec<String>) -> Vec<Entry> {
+/// Whether what was asked for leaves any contender but the worker.
+pub fn is_wanted(options: &Options) -> bool {
+    !listed(options).is_empty()
+}
+
+/// Those of the file that were asked for.
+fn listed(options: &Options) -> Vec<Entry> {
     let path = root().join(&options.peers);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let wanted = |entry: &Entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()));
-    let entries = file.contender.into_iter().filter(wanted);
+    file.contender.into_iter().filter(wanted).collect()
+}
+
+/// Those that were asked for and could be set up.
+fn entries(options: &Options, failures: &mut Vec<String>) -> Vec<Entry> {
+    let entries = listed(options).into_iter();
     entries
         .filter(|entry| {
             if !entry.setup.is_empty() {

@@ -115,7 +115,12 @@ pub fn ratio(runs: &[Run], of: &str, to: &str, value: impl Fn(&Run) -> f64) -> O
 
 /// What stands under a table when the machine was not the bench's own.
 pub fn warn_of_others(runs: &[Run]) {
-    let others = Spread::of(runs.iter().map(|run| run.measured.others_share)).map_or(0.0, |found| found.median);
+    warn_of_shares(runs.iter().map(|run| run.measured.others_share));
+}
+
+/// The same, of the shares that others had.
+pub fn warn_of_shares(shares: impl IntoIterator<Item = f64>) {
+    let others = Spread::of(shares).map_or(0.0, |found| found.median);
     if others > QUIET {
         println!(
             "Other processes took {:.0} % of the machine: do not trust the wall, and ratios only roughly.\n",

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 sources=benches/peers
 target=.runtime/peers
 python=${PYTHON:-python3}
-parts=(go jvm confluent quix bytewax faust mlflow kernels)
+parts=(go jvm confluent quix bytewax faust mlflow fastapi kernels)
 
 fail() {
     echo "peers: $*" >&2

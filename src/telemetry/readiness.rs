@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use metrics::gauge;
+use super::catalogue::definitions::READY;
 
 /// Ready when nobody has a reason against it. A warning is for who looks: it does not make a worker unready.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl Readiness {
 
 /// The metric. A thread that waits for a broker can publish no lag, so alerts need this to see that it stands still.
 fn publish(reasons: &BTreeMap<String, String>) {
-    gauge!("fraud_scorer_ready").set(f64::from(u8::from(reasons.is_empty())));
+    READY.gauge(&[]).set(f64::from(u8::from(reasons.is_empty())));
 }
 
 #[cfg(test)]

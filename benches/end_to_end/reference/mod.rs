@@ -8,7 +8,7 @@ mod pass_through;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-pub use model::Alone;
+pub use model::{Alone, scores};
 
 use crate::topics::PARTITIONS;
 
@@ -18,6 +18,7 @@ pub fn main(name: &str) {
         "pass-through" => pass_through::run(),
         "echo" => echo::run(),
         "onnxruntime" => model::run(),
+        "scores" => model::print_scores(),
         _ => panic!("no reference {name:?}"),
     }
 }

@@ -56,31 +56,69 @@ struct Split {
     data: Vec<Vec<f32>>,
 }
 
-pub fn run() {
-    let seconds = Duration::from_secs_f64(variable("SECONDS_LONG").parse().unwrap());
+/// The scores of the first `count` records, by ONNX Runtime in a process of its own.
+pub fn scores(model: Model, count: usize) -> Vec<f32> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["reference", "scores"]).env("MODEL", model.onnx()).env("COUNT", count.to_string());
+    command.env("ORT_DYLIB_PATH", crate::root().join(".runtime/onnxruntime/libonnxruntime.so"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The other side of [`scores`].
+pub fn print_scores() {
+    let rows = rows(variable("COUNT").parse().unwrap());
+    let mut session = session();
+    let mut scores = Vec::new();
+    for batch in rows.chunks(BATCH * FEATURES) {
+        score(&mut session, batch, &mut scores);
+    }
+    println!("{}", serde_json::to_string(&scores).unwrap());
+    std::process::exit(0);
+}
+
+/// The first `count` records' numbers, one after the other.
+fn rows(count: usize) -> Vec<f32> {
     let records = Records::read();
-    let mut rows: Vec<f32> = Vec::with_capacity(ROWS * FEATURES);
-    for number in 0..ROWS as u64 {
+    let mut rows: Vec<f32> = Vec::with_capacity(count * FEATURES);
+    for number in 0..count as u64 {
         let record: Split = serde_json::from_slice(records.get(number)).unwrap();
         rows.extend(record.data.iter().flatten());
     }
+    rows
+}
+
+fn session() -> Session {
     let environment = ort::init_from(variable("ORT_DYLIB_PATH")).unwrap().with_name("reference").build().unwrap();
-    let mut session = Session::builder(&environment)
+    Session::builder(&environment)
         .unwrap()
         .with_intra_threads(1)
         .unwrap()
         .with_inter_threads(1)
         .unwrap()
         .commit_from_file(Path::new(&variable("MODEL")))
-        .unwrap();
+        .unwrap()
+}
+
+/// Adds the scores of `batch` to `scores`.
+fn score(session: &mut Session, batch: &[f32], scores: &mut Vec<f32>) {
+    let (rows, before) = (batch.len() / FEATURES, scores.len());
+    let view = ArrayView2::from_shape((rows, FEATURES), batch).unwrap();
+    let outputs = session.run(ort::inputs!["input" => TensorRef::from_array_view(view).unwrap()]).unwrap();
+    let (_, values) = outputs["probabilities"].try_extract_tensor::<f32>().unwrap();
+    scores.extend(values.iter().skip(1).step_by(2));
+    assert_eq!(scores.len() - before, rows);
+}
+
+pub fn run() {
+    let seconds = Duration::from_secs_f64(variable("SECONDS_LONG").parse().unwrap());
+    let rows = rows(ROWS);
+    let mut session = session();
     let mut scores: Vec<f32> = Vec::with_capacity(BATCH);
     let mut score = |batch: &[f32]| {
-        let view = ArrayView2::from_shape((BATCH, FEATURES), batch).unwrap();
-        let outputs = session.run(ort::inputs!["input" => TensorRef::from_array_view(view).unwrap()]).unwrap();
-        let (_, values) = outputs["probabilities"].try_extract_tensor::<f32>().unwrap();
         scores.clear();
-        scores.extend(values.iter().skip(1).step_by(2));
-        assert_eq!(scores.len(), BATCH);
+        score(&mut session, batch, &mut scores);
     };
     score(&rows[..BATCH * FEATURES]);
     let (began, cpu, mut scored) = (Instant::now(), own_cpu(), 0);

@@ -1,8 +1,8 @@
 """MLflow's scoring server on PORT, with the model of BUNDLE in the flavour of its own library.
 
-Saves the model to the folder SAVED_MODEL, then becomes `mlflow models serve`. uvloop and httptools
-are installed beside it, which MLflow does not ask for: uvicorn takes them, and without them a call
-over a connection that stays open takes 48 ms with two workers.
+Saves the model to the folder SAVED_MODEL, or else to SCRATCH/model, then becomes `mlflow models
+serve`. uvloop and httptools are installed beside it, which MLflow does not ask for: uvicorn takes
+them, and without them a call over a connection that stays open takes 48 ms with two workers.
 """
 
 import os
@@ -36,7 +36,7 @@ def save(bundle: Path, destination: str) -> None:
 
 
 def main() -> None:
-    model = os.environ["SAVED_MODEL"]
+    model = os.environ.get("SAVED_MODEL") or f"{os.environ['SCRATCH']}/model"
     save(Path(os.environ["BUNDLE"]), model)
     workers = os.environ.get("WORKERS", "1")
     binaries = Path(sys.executable).parent

@@ -164,6 +164,10 @@ pub static REDONE: Metric = Metric::counted(
 )
 .tells("0 outside of broker trouble; steady growth is a partition that is stuck while lag looks small.");
 
+pub static READY: Metric =
+    Metric::gauged("fraud_scorer_ready", "1 or 0", "1 while the worker is ready, 0 while it is not; /readyz says why.")
+        .tells("A worker that waits for its broker publishes no lag: this is what shows that it stands still.");
+
 // ---- models --------------------------------------------------------------------------------------------------------
 
 const NO_MODEL: &str = "until the model is verified, at the start";
@@ -333,6 +337,14 @@ pub static HTTP_SECONDS: Metric = Metric::distributed(
 )
 .by(&[PATH])
 .tells("What who asks over HTTP waits.");
+
+// ---- tracing -------------------------------------------------------------------------------------------------------
+
+pub static SPANS: Metric =
+    Metric::counted("fraud_scorer_spans_total", "spans", "Spans for the collector of traces, by what became of them.")
+        .by(&[Label::these("result", &["exported", "rejected", "unsent", "queue-full", "over-limit"])])
+        .tells("Whether traces are whole; anything but `exported` is lost.")
+        .absent("no `--otlp-endpoint`");
 
 // ---- Kafka clients -------------------------------------------------------------------------------------------------
 
@@ -518,7 +530,7 @@ pub static SECTIONS: &[Section] = &[
     Section {
         title: "Time, lag and progress",
         text: "",
-        metrics: &[&END_TO_END, &STAGE, &BATCH_ROWS, &LAG, &LAG_SECONDS, &REBALANCES, &REDONE],
+        metrics: &[&END_TO_END, &STAGE, &BATCH_ROWS, &LAG, &LAG_SECONDS, &REBALANCES, &REDONE, &READY],
     },
     Section {
         title: "Models",
@@ -551,6 +563,7 @@ pub static SECTIONS: &[Section] = &[
         ],
     },
     Section { title: "HTTP", text: "", metrics: &[&HTTP_REQUESTS, &HTTP_SECONDS] },
+    Section { title: "Tracing", text: "", metrics: &[&SPANS] },
     Section {
         title: "Kafka clients",
         text: "What librdkafka says of itself, added up over the worker's threads: a consumer of each every second, \

@@ -25,8 +25,9 @@ use std::time::{Duration, Instant, SystemTime};
 use fraud_wire::dead_letter::ErrorClass;
 use fraud_wire::trace_context::{self, TRACEPARENT_BYTES, TraceContext};
 use fraud_wire::verdict::Decision;
-use metrics::counter;
 use tokio::sync::mpsc;
+
+use super::catalogue::definitions::SPANS;
 
 /// Spans that may wait for the exporter: seconds of them at the usual allowance, and a few megabytes at most.
 const QUEUE: usize = 4096;
@@ -60,7 +61,7 @@ impl Fate {
     }
 
     fn count(self, spans: u64) {
-        counter!("fraud_scorer_spans_total", "result" => self.as_str()).increment(spans);
+        SPANS.counter(&[self.as_str()]).increment(spans);
     }
 }
 
@@ -186,10 +187,6 @@ static INSTALLED: OnceLock<Installed> = OnceLock::new();
 pub fn install(per_second: u32) -> Option<mpsc::Receiver<Span>> {
     let (queue, receiver) = mpsc::channel(QUEUE);
     INSTALLED.set(Installed { queue, per_second }).ok()?;
-    metrics::describe_counter!(
-        "fraud_scorer_spans_total",
-        "Spans for the collector of traces, by what became of them; only with --otlp-endpoint"
-    );
     for fate in Fate::ALL {
         fate.count(0);
     }
