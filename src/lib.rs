@@ -19,10 +19,12 @@
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, readiness, and the edge that shows them |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
+//! | [`archive`] | verdicts with their features as Parquet files, by a process of its own |
 //! | [`shutdown`], [`signals`] | how things end |
 //!
 //! docs/ARCHITECTURE.md says where to change what.
 
+pub mod archive;
 pub mod cli;
 pub mod commands;
 pub mod drift;

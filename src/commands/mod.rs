@@ -1,5 +1,6 @@
 //! One module per command of the command line: its arguments, and what it does with the library. `model` is shared.
 
+pub mod archive;
 pub mod broker;
 pub mod check;
 pub mod demo;
@@ -22,6 +23,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Run(arguments) => run::execute(arguments),
         Command::Demo(arguments) => demo::execute(arguments),
         Command::Broker(arguments) => broker::execute(arguments),
+        Command::Archive(arguments) => archive::execute(arguments),
         Command::Score(arguments) => score::execute(arguments),
         Command::Check(arguments) => check::execute(arguments),
     };
