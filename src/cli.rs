@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use fraud_settings::LogFormat;
 
-use crate::commands::{broker, check, demo, run, score};
+use crate::commands::{archive, broker, check, demo, run, score};
 
 /// Scores card transactions for fraud where they flow: in Kafka.
 #[derive(Debug, Parser)]
@@ -30,6 +30,9 @@ pub enum Command {
     /// Only the embedded development broker; prints its bootstrap address
     #[command(args_override_self = true)]
     Broker(broker::Arguments),
+    /// Write verdicts with their transactions' features to Parquet files in a folder or on S3
+    #[command(args_override_self = true)]
+    Archive(archive::Arguments),
     /// Score a file of JSON lines, in order
     #[command(args_override_self = true)]
     Score(score::Arguments),

@@ -21,10 +21,12 @@
 //! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
 //! | [`log_events`] | everything the log can say |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
+//! | [`archive`] | verdicts with their features as Parquet files, by a process of its own |
 //! | [`shutdown`], [`signals`] | how things end |
 //!
 //! docs/ARCHITECTURE.md says where to change what.
 
+pub mod archive;
 pub mod cli;
 pub mod commands;
 pub mod drift;

@@ -1,6 +1,7 @@
 //! One module per command of the command line: its arguments, and what it does with the library. `model` and `otlp` are
 //! groups of arguments.
 
+pub mod archive;
 pub mod broker;
 pub mod check;
 pub mod demo;
@@ -24,6 +25,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Run(arguments) => run::execute(arguments),
         Command::Demo(arguments) => demo::execute(arguments),
         Command::Broker(arguments) => broker::execute(arguments),
+        Command::Archive(arguments) => archive::execute(arguments),
         Command::Score(arguments) => score::execute(arguments),
         Command::Check(arguments) => check::execute(arguments),
     };

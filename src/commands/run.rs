@@ -330,7 +330,7 @@ fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure
 }
 
 /// Ends the process if leaving hangs (a broker that answers nothing) or when a second signal will not have it wait.
-fn end_in_time(limit: Duration, shutdown: &Shutdown) {
+pub(super) fn end_in_time(limit: Duration, shutdown: &Shutdown) {
     let shutdown = shutdown.clone();
     let watch = move || {
         let began = std::time::Instant::now();

@@ -80,12 +80,17 @@ impl Edge {
 /// Listens on `address`; on [`DEFAULT_ADDRESS`] where none was asked for, or on a free port where a second worker of
 /// this host has taken that.
 pub async fn listen(address: Option<SocketAddr>) -> std::io::Result<TcpListener> {
+    listen_on(address, DEFAULT_ADDRESS).await
+}
+
+/// As [`listen`], with another address to begin with.
+pub async fn listen_on(address: Option<SocketAddr>, default: SocketAddr) -> std::io::Result<TcpListener> {
     if let Some(address) = address {
         return TcpListener::bind(address).await;
     }
-    match TcpListener::bind(DEFAULT_ADDRESS).await {
+    match TcpListener::bind(default).await {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            log_events::lifecycle::HttpAddressInUse { address: DEFAULT_ADDRESS }.log();
+            log_events::lifecycle::HttpAddressInUse { address: default }.log();
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
         }
         outcome => outcome,
@@ -97,6 +102,20 @@ pub async fn serve(listener: TcpListener, edge: Edge) -> std::io::Result<()> {
     let loopback = listener.local_addr()?.ip().is_loopback();
     let feed = Feed::start(edge.metrics.clone(), edge.readiness.clone(), edge.scoring.clone());
     connections::serve(listener, router(edge, feed, loopback), Limits::default()).await
+}
+
+/// Serves `/metrics`, `/livez` and `/readyz` alone, for a process that does not score, until it ends.
+pub async fn serve_metrics<R>(listener: TcpListener, render: R, readiness: Readiness) -> std::io::Result<()>
+where
+    R: Fn() -> String + Clone + Send + Sync + 'static,
+{
+    let router = Router::new()
+        .route("/metrics", get(async move || exposed(render())))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(async move || standing(&readiness)))
+        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()));
+    connections::serve(listener, router, Limits::default()).await
 }
 
 fn router(edge: Edge, feed: Feed, loopback: bool) -> Router {
@@ -147,12 +166,20 @@ async fn ping(State(edge): State<Edge>) -> Response {
 }
 
 async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], edge.metrics.render())
+    exposed(edge.metrics.render())
+}
+
+fn exposed(metrics: String) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics)
 }
 
 async fn ready(State(edge): State<Edge>) -> impl IntoResponse {
-    let reasons = edge.readiness.reasons();
-    let warnings: String = edge.readiness.warnings().iter().map(|text| format!("warning: {text}\n")).collect();
+    standing(&edge.readiness)
+}
+
+fn standing(readiness: &Readiness) -> impl IntoResponse + use<> {
+    let reasons = readiness.reasons();
+    let warnings: String = readiness.warnings().iter().map(|text| format!("warning: {text}\n")).collect();
     if reasons.is_empty() {
         (StatusCode::OK, format!("ready\n{warnings}"))
     } else {

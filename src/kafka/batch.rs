@@ -150,6 +150,8 @@ impl Batch<'_> {
             let message = unsafe { &*message };
             if message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
                 Entry::Record(Record { message })
+            } else if message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                Entry::End { partition: message.partition, offset: message.offset }
             } else {
                 Entry::Error { partition: message.partition, code: message.err.into(), reason: reason(message) }
             }
@@ -161,6 +163,13 @@ impl Batch<'_> {
 pub enum Entry<'a> {
     /// A record.
     Record(Record<'a>),
+    /// The end of a partition was reached; told only where `enable.partition.eof` asks for it.
+    End {
+        /// The partition.
+        partition: i32,
+        /// Offset of what comes next.
+        offset: i64,
+    },
     /// A partition's or the client's error.
     Error {
         /// The partition, negative for the client as a whole.

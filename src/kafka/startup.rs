@@ -199,6 +199,12 @@ impl Inquiry {
         }
     }
 
+    /// Partitions of a topic that has to be there; waits for a broker until told to stop.
+    pub fn require(&self, topic: &str, shutdown: &Shutdown) -> Result<i32, StartupError> {
+        let missing = || StartupError::MissingTopic { topic: topic.to_owned(), brokers: self.brokers.clone() };
+        self.wait_for_partitions(topic, shutdown)?.ok_or_else(missing)
+    }
+
     /// Holds the topics against what a worker needs; creates missing ones where allowed.
     pub fn prepare(&self, topics: &Topics, shutdown: &Shutdown) -> Result<Partitions, StartupError> {
         let require = |topic: &str, partitions: i32| -> Result<i32, StartupError> {

@@ -40,6 +40,17 @@ pub enum Change {
     Lost(Vec<i32>),
 }
 
+/// A committed offset and what its committer wrote beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// Empty where there is none.
+    pub note: String,
+}
+
 /// What librdkafka calls.
 struct Events {
     topic: String,
@@ -217,6 +228,39 @@ impl Subscription {
     /// Commits the next offset to read of each partition.
     pub fn commit(&self, next: &HashMap<i32, i64>, mode: CommitMode) -> KafkaResult<()> {
         if next.is_empty() { Ok(()) } else { self.consumer.commit(&offsets(&self.topic, next)?, mode) }
+    }
+
+    /// Commits the next offset to read of each partition, with a note for its next owner, and waits for the answer. The
+    /// broker refuses it from a member that was put out of the group.
+    pub fn commit_with_notes(&self, next: &[Noted]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(next.len());
+        for noted in next {
+            let mut element = list.add_partition(&self.topic, noted.partition);
+            element.set_offset(Offset::Offset(noted.offset))?;
+            if !noted.note.is_empty() {
+                element.set_metadata(&noted.note);
+            }
+        }
+        if next.is_empty() { Ok(()) } else { self.consumer.commit(&list, CommitMode::Sync) }
+    }
+
+    /// What was committed last for those partitions that have a commit.
+    pub fn committed(&self, partitions: &[i32], patience: Duration) -> KafkaResult<Vec<Noted>> {
+        let list = self.consumer.committed_offsets(self.list(partitions), patience)?;
+        let mut found = Vec::with_capacity(partitions.len());
+        for element in list.elements() {
+            element.error()?;
+            if let Offset::Offset(offset) = element.offset() {
+                let note = element.metadata().to_owned();
+                found.push(Noted { partition: element.partition(), offset, note });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first offset of a partition and the offset behind its last record.
+    pub fn watermarks(&self, partition: i32, patience: Duration) -> KafkaResult<(i64, i64)> {
+        self.consumer.fetch_watermarks(&self.topic, partition, patience)
     }
 
     /// Lag by librdkafka's last statistics (one second old at most, by default).

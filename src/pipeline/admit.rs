@@ -74,6 +74,7 @@ impl Positions {
                     }
                     admitted.records.push(record);
                 }
+                Entry::End { .. } => {}
                 Entry::Error { partition, code, reason } => partition_error(partition, code, &reason)?,
             }
         }

@@ -3,6 +3,7 @@
 //!
 //! - `exactly_once`: one verdict per row, through kills, rebalances and broker restarts
 //! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
+//! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers
 //! - `shutdown`: SIGTERM drains and leaves within two seconds
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
@@ -19,6 +20,7 @@
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod archive;
 mod challenger;
 mod drift;
 mod exactly_once;

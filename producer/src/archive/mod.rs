@@ -28,8 +28,8 @@ use crate::event_time::milliseconds;
 use crate::source::{Row, Source, TransactionId};
 
 pub use columns::ArchiveFormat;
-pub use target::Location;
 use target::Target;
+pub use target::{Location, describe};
 
 /// The most rows of a file: some 60 MB of Parquet with 29 features. A day of more is several files.
 const PART_ROWS: usize = 250_000;

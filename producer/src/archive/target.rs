@@ -54,6 +54,22 @@ impl Location {
         }
         Ok(Location::Folder(PathBuf::from(text)))
     }
+
+    /// The store and the path of the location in it, without slashes at its ends. A folder is made where it is missing;
+    /// what was put into it is on the disk when the call returns, directory entry included.
+    ///
+    /// # Errors
+    /// A reason, to be put behind the location's name. A bucket is not asked yet.
+    pub fn open(&self) -> Result<(Box<dyn ObjectStore>, String), String> {
+        match self {
+            Location::Folder(folder) => {
+                std::fs::create_dir_all(folder).map_err(describe)?;
+                let store = LocalFileSystem::new_with_prefix(folder).map_err(describe)?;
+                Ok((Box::new(store.with_fsync(true)), String::new()))
+            }
+            Location::Bucket { bucket, prefix } => Ok((Box::new(bucket_store(bucket)?), prefix.clone())),
+        }
+    }
 }
 
 impl fmt::Display for Location {
@@ -77,13 +93,7 @@ impl Target {
     /// Errors are reasons, to be put behind the location's name.
     pub(super) fn open(location: &Location) -> Result<Target, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(describe)?;
-        let (store, prefix): (Box<dyn ObjectStore>, String) = match location {
-            Location::Folder(folder) => {
-                std::fs::create_dir_all(folder).map_err(describe)?;
-                (Box::new(LocalFileSystem::new_with_prefix(folder).map_err(describe)?), String::new())
-            }
-            Location::Bucket { bucket, prefix } => (Box::new(bucket_store(bucket)?), prefix.clone()),
-        };
+        let (store, prefix) = location.open()?;
         Ok(Target { store, prefix, runtime })
     }
 
@@ -124,7 +134,7 @@ fn bucket_store(bucket: &str) -> Result<impl ObjectStore, String> {
 }
 
 /// An error with its causes, since the outermost often says only that a request failed.
-fn describe(error: impl std::error::Error) -> String {
+pub fn describe(error: impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -2,8 +2,10 @@
 
 pub mod broker;
 pub mod bundles;
+pub mod lake;
 pub mod mlflow;
 pub mod process;
+pub mod s3;
 pub mod topics;
 
 use std::path::{Path, PathBuf};

@@ -104,6 +104,11 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Any signal, as kill takes it.
+    pub fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         let pid = self.child.id().to_string();

@@ -1,0 +1,361 @@
+//! The inputs that verdicts name: each partition of the input topic read forward, one record at a time, only as far as
+//! the verdicts have come.
+//!
+//! ```text
+//!  verdict's source ─► Cursor (join.rs): here │ gone │ read on │ go there ─► decode, with the worker's own decoder
+//! ```
+//!
+//! No member of any group: partitions are taken by hand, and those that nobody asks for rest. Memory: the record read
+//! last, and what librdkafka has fetched ahead, per partition that is being read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fraud_wire::verdict::Verdict;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::join::{Cursor, Step};
+use crate::kafka::batch::{BatchBuffer, Entry, Record, RecordQueue};
+use crate::kafka::client::{self, BrokerHealth};
+use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
+
+/// How long a seek may take before it is tried again.
+const SEEK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A verdict may be seen a moment before its input, but not for long: after so much silence at the partition's end, an
+/// input behind that end is given up. It happens where the topic was made anew and its offsets began again.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Times that a seek is repeated whose first answer lies behind the offset asked for although the topic should hold it.
+/// A query of librdkafka's own that is under way can overtake a seek; a compacted topic really has such holes.
+const SEEK_TRIES: u32 = 5;
+
+/// What consumers of inputs have of their own.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("auto.offset.reset", "earliest"),
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
+    ("statistics.interval.ms", "0"),
+];
+
+/// Per partition: one megabyte ahead, and one fetch of as much.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("queued.max.messages.kbytes", "1024"),
+    ("queued.min.messages", "5000"),
+    ("fetch.message.max.bytes", "1048576"),
+    // A queue that was full is looked at again at once: the next verdicts want what follows.
+    ("fetch.queue.backoff.ms", "5"),
+];
+
+/// An answer to "what was the input?".
+#[derive(Debug, PartialEq)]
+pub enum Lookup<'a> {
+    /// The row's features, in the bundle's order.
+    Found(&'a [f32]),
+    /// Not to be had.
+    Missing(Missing),
+    /// Ask again: it was not read within the time given.
+    NotYet,
+}
+
+/// Why an input is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The topic does not hold it any more.
+    Gone,
+    /// The verdict names another topic, or a partition that the topic does not have.
+    Elsewhere,
+    /// It is there, but does not give this row with the bundle's features.
+    Undecodable,
+    /// Another transaction stands in its place.
+    Another,
+}
+
+impl Missing {
+    /// All, for metrics that begin at 0.
+    pub const ALL: [Missing; 4] = [Missing::Gone, Missing::Elsewhere, Missing::Undecodable, Missing::Another];
+
+    /// In a word, for a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Missing::Gone => "gone",
+            Missing::Elsewhere => "elsewhere",
+            Missing::Undecodable => "undecodable",
+            Missing::Another => "another",
+        }
+    }
+}
+
+struct Events(BrokerHealth);
+
+impl ClientContext for Events {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Events {}
+
+/// Reads inputs.
+pub struct Inputs {
+    topic: String,
+    // Order of fields is order of drop: the partitions' queues before the consumer they belong to.
+    partitions: HashMap<i32, Partition>,
+    consumer: Arc<BaseConsumer<Events>>,
+    decoder: Decoder,
+}
+
+/// One partition of the input topic.
+struct Partition {
+    queue: RecordQueue<Events>,
+    buffer: BatchBuffer,
+    cursor: Cursor,
+    current: Current,
+    resting: bool,
+    /// Its end was read, and nothing since.
+    at_end: bool,
+    /// What is waited for at its end, and since when.
+    waiting: Option<(i64, Instant)>,
+    /// Nothing was read since the last seek, so what comes first is not yet to be believed.
+    just_sought: bool,
+    /// How often the offset was sought in vain.
+    seeks: (i64, u32),
+}
+
+/// The record read last, decoded.
+#[derive(Default)]
+struct Current {
+    rows: Rows,
+    /// The transaction id of each row, where it has one.
+    ids: Vec<Option<String>>,
+}
+
+impl Inputs {
+    /// Reads `topic` with the librdkafka properties of `base`. `group` is never joined; librdkafka wants a name.
+    ///
+    /// # Errors
+    /// A property that librdkafka refuses.
+    pub fn open(
+        base: &ClientConfig,
+        group: &str,
+        topic: &str,
+        partitions: i32,
+        features: &[Feature],
+        max_bytes: usize,
+    ) -> KafkaResult<Inputs> {
+        let mut config = base.clone();
+        for (key, value) in DEFAULTS {
+            if config.get(key).is_none() {
+                config.set(*key, *value);
+            }
+        }
+        let mut config = client::consumer_config(&config, group);
+        for (key, value) in PROPERTIES {
+            config.set(*key, *value);
+        }
+        let consumer: Arc<BaseConsumer<Events>> =
+            Arc::new(config.create_with_context(Events(BrokerHealth::default()))?);
+        let mut list = TopicPartitionList::with_capacity(partitions as usize);
+        let mut known = HashMap::new();
+        for number in 0..partitions {
+            // A number, not the beginning or the end: those would be looked up, and the answer could undo a seek.
+            list.add_partition_offset(topic, number, Offset::Offset(0))?;
+            let queue = RecordQueue::new(consumer.clone());
+            queue.forward(topic, number);
+            let partition = Partition {
+                queue,
+                buffer: BatchBuffer::new(1),
+                cursor: Cursor::default(),
+                current: Current::default(),
+                resting: true,
+                at_end: false,
+                waiting: None,
+                just_sought: false,
+                seeks: (0, 0),
+            };
+            known.insert(number, partition);
+        }
+        // Assigned once and for all: partitions rest and are sought, but are never given back, which would undo the
+        // forwards of their queues (see `Subscription::rewind`).
+        consumer.assign(&list)?;
+        consumer.pause(&list)?;
+        let decoder = Decoder::new(features, max_bytes);
+        Ok(Inputs { topic: topic.to_owned(), partitions: known, consumer, decoder })
+    }
+
+    /// The features of the row that a verdict is about; reads on for it until `deadline`.
+    pub fn look_up(&mut self, verdict: &Verdict, deadline: Instant) -> Lookup<'_> {
+        let source = &verdict.source;
+        let known = if source.topic == self.topic { self.partitions.get_mut(&source.partition) } else { None };
+        let Some(partition) = known else { return Lookup::Missing(Missing::Elsewhere) };
+        loop {
+            match partition.cursor.step(source.offset) {
+                Step::Here => break,
+                Step::Gone => return Lookup::Missing(Missing::Gone),
+                Step::Seek => {
+                    if let Err(error) = partition.begin(&self.consumer, &self.topic, source.partition, source.offset) {
+                        let (partition, offset) = (source.partition, source.offset);
+                        tracing::debug!(partition, offset, %error, "inputs are sought again");
+                        if Instant::now() >= deadline {
+                            return Lookup::NotYet;
+                        }
+                        // The assignment takes a moment to be known to librdkafka's own thread.
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                }
+                Step::Read => {
+                    let more = partition.read(source.offset, deadline, &mut self.decoder);
+                    if more && partition.is_doubtful(source.offset) {
+                        let low = self.consumer.fetch_watermarks(&self.topic, source.partition, SEEK_PATIENCE);
+                        match low {
+                            // Retention was here.
+                            Ok((low, _)) if low > source.offset => {}
+                            _ => partition.cursor = Cursor::default(),
+                        }
+                    }
+                    // Far behind, many records lie before the one: the group must hear from us meanwhile.
+                    if !more || Instant::now() >= deadline {
+                        return Lookup::NotYet;
+                    }
+                }
+            }
+        }
+        let width = self.decoder.width();
+        let row = source.row as usize;
+        let Some(id) = partition.current.ids.get(row) else { return Lookup::Missing(Missing::Undecodable) };
+        let expected = || format!("{}-{}-{}-{}", source.topic, source.partition, source.offset, source.row);
+        let matches =
+            id.as_ref().map_or_else(|| verdict.transaction_id == expected(), |id| *id == verdict.transaction_id);
+        if !matches {
+            return Lookup::Missing(Missing::Another);
+        }
+        Lookup::Found(&partition.current.rows.features[row * width..(row + 1) * width])
+    }
+
+    /// Serves librdkafka's events; to be called every few seconds.
+    pub fn serve(&self) {
+        while let Some(outcome) = self.consumer.poll(Duration::ZERO) {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "consumer of inputs");
+            }
+        }
+    }
+
+    /// Nothing of this partition is asked for any more, as far as one knows.
+    pub fn rest(&mut self, number: i32) {
+        let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.resting) else { return };
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, number);
+        if self.consumer.pause(&list).is_ok() {
+            partition.resting = true;
+            partition.cursor = Cursor::default();
+            partition.current = Current::default();
+        }
+    }
+}
+
+impl Partition {
+    /// Reads on from `offset`.
+    fn begin(&mut self, consumer: &BaseConsumer<Events>, topic: &str, number: i32, offset: i64) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, number, Offset::Offset(offset))?;
+        let sought = consumer.seek_partitions(list, SEEK_PATIENCE)?;
+        sought.elements().iter().try_for_each(|element| element.error())?;
+        if self.resting {
+            consumer.resume(&sought)?;
+            self.resting = false;
+        }
+        self.cursor.sought(offset);
+        (self.at_end, self.waiting, self.just_sought) = (false, None, true);
+        Ok(())
+    }
+
+    /// Whether what was read first after a seek lies behind the offset sought, so that this would count as gone. Asked
+    /// again and again for the same offset, it is believed in the end.
+    fn is_doubtful(&mut self, wanted: i64) -> bool {
+        if !std::mem::take(&mut self.just_sought) || self.cursor.step(wanted) != Step::Gone {
+            return false;
+        }
+        let tries = if self.seeks.0 == wanted { self.seeks.1 + 1 } else { 1 };
+        self.seeks = (wanted, tries);
+        tries < SEEK_TRIES
+    }
+
+    /// Takes the next record, for the sake of the one at `wanted`; false when none came until the deadline.
+    fn read(&mut self, wanted: i64, deadline: Instant, decoder: &mut Decoder) -> bool {
+        loop {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            let batch = self.queue.fill(&mut self.buffer, wait.min(Duration::from_millis(20)));
+            match batch.iter().next() {
+                Some(Entry::Record(record)) => {
+                    (self.at_end, self.waiting) = (false, None);
+                    // What lies before was rejected by the worker: no verdict asks for it.
+                    if record.offset() < wanted {
+                        self.cursor.skip(record.offset());
+                    } else {
+                        self.cursor.read(record.offset());
+                        self.current.decode(&record, decoder);
+                    }
+                    return true;
+                }
+                Some(Entry::End { offset, .. }) => {
+                    self.cursor.ended(offset);
+                    self.at_end = true;
+                    return true;
+                }
+                Some(Entry::Error { partition, code, reason }) => {
+                    if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                        tracing::error!(partition, reason, "inputs may not be read: grant READ on the input topic");
+                    } else {
+                        tracing::debug!(partition, ?code, reason, "reading inputs");
+                    }
+                }
+                None => {}
+            }
+            if self.at_end {
+                let since =
+                    self.waiting.filter(|(offset, _)| *offset == wanted).map_or_else(Instant::now, |(_, at)| at);
+                self.waiting = Some((wanted, since));
+                if since.elapsed() >= END_PATIENCE {
+                    self.cursor.ended(wanted + 1);
+                    return true;
+                }
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+        }
+    }
+}
+
+impl Current {
+    fn decode(&mut self, record: &Record<'_>, decoder: &mut Decoder) {
+        self.rows.clear();
+        self.ids.clear();
+        if let Err(rejection) = decoder.decode(record.payload(), 0, &mut self.rows) {
+            let (partition, offset) = (record.partition(), record.offset());
+            tracing::debug!(partition, offset, reason = rejection.message, "an input that was scored does not decode");
+        }
+        let payload = record.payload().unwrap_or_default();
+        for meta in &self.rows.meta {
+            self.ids.push(match &meta.transaction_id {
+                TransactionId::Absent => None,
+                TransactionId::Payload(range) => {
+                    // The inside of a JSON string, escapes and all, as the verdict repeats it.
+                    let inside = payload.get(range.start as usize..range.end as usize).unwrap_or_default();
+                    let quoted = [b"\"", inside, b"\""].concat();
+                    Some(serde_json::from_slice(&quoted).unwrap_or_default())
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Where files go: a folder or a bucket. A file appears whole or not at all, and in place of one with its name.
+//!
+//! ```text
+//!  spool file ─► up to 8 MiB: one request │ more: parts, joined at the end ─► the store
+//! ```
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fraud_producer::archive::{Location, describe};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
+
+use super::columns::Spooled;
+
+/// Memory of an upload. S3 takes no smaller parts than 5 MiB, and 10,000 of them.
+const PART_BYTES: usize = 8 << 20;
+
+/// An opened location.
+#[derive(Clone)]
+pub struct Store {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+}
+
+/// A finished file and its name.
+pub struct Upload {
+    /// Below the location.
+    pub path: String,
+    /// What it holds.
+    pub spooled: Spooled,
+    /// It is in the store.
+    pub done: AtomicBool,
+}
+
+/// Why the store does not take files.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No such bucket, no right, no folder: waiting does not mend it.
+    ForGood(String),
+    /// It does not answer, or is busy.
+    ForNow(String),
+}
+
+impl Refused {
+    fn of(error: object_store::Error) -> Refused {
+        use object_store::Error::{Generic, NotFound, PermissionDenied, Unauthenticated};
+        match &error {
+            NotFound { .. } | PermissionDenied { .. } | Unauthenticated { .. } => Refused::ForGood(describe(error)),
+            Generic { store: "LocalFileSystem", .. } => Refused::ForGood(describe(error)),
+            _ => Refused::ForNow(describe(error)),
+        }
+    }
+}
+
+impl Store {
+    /// Opens a location. A folder is made where it is missing; a bucket is not asked yet.
+    ///
+    /// # Errors
+    /// A reason, to be put behind the location's name.
+    pub fn open(location: &Location) -> Result<Store, String> {
+        let (store, prefix) = location.open()?;
+        Ok(Store { store: store.into(), prefix })
+    }
+
+    /// Makes sure that files can be written, and leaves nothing behind: an upload in parts is begun and called off.
+    ///
+    /// # Errors
+    /// As the store words it, and whether asking again may help.
+    pub async fn probe(&self) -> Result<(), Refused> {
+        let path = self.path("_probe");
+        let mut upload = self.store.put_multipart(&path).await.map_err(Refused::of)?;
+        upload.abort().await.map_err(Refused::of)
+    }
+
+    /// Uploads what is not yet there, one after the other.
+    ///
+    /// # Errors
+    /// The file's path and the store's words. What was done before stays done.
+    pub async fn put_all(&self, uploads: &[Arc<Upload>]) -> Result<(), String> {
+        for upload in uploads {
+            if !upload.done.load(Ordering::Relaxed) {
+                let put = self.put(upload).await;
+                put.map_err(|reason| format!("{} was not written: {reason}", upload.path))?;
+                upload.done.store(true, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&self, upload: &Upload) -> Result<(), String> {
+        let path = self.path(&upload.path);
+        // The descriptor's position is shared with every earlier try.
+        let mut file = &upload.spooled.file;
+        file.seek(SeekFrom::Start(0)).map_err(describe)?;
+        if upload.spooled.size <= PART_BYTES as u64 {
+            let whole = read_part(file)?;
+            return self.store.put(&path, whole).await.map(|_| ()).map_err(describe);
+        }
+        let mut parts = self.store.put_multipart(&path).await.map_err(describe)?;
+        let mut left = upload.spooled.size;
+        while left > 0 {
+            let part = read_part(file)?;
+            left = left.saturating_sub(part.content_length() as u64);
+            if part.content_length() == 0 {
+                let _ = parts.abort().await;
+                return Err("the spool file is shorter than it was".to_owned());
+            }
+            if let Err(error) = parts.put_part(part).await {
+                // Parts that stay behind cost money until a lifecycle rule of the bucket removes them.
+                let _ = parts.abort().await;
+                return Err(describe(error));
+            }
+        }
+        parts.complete().await.map(|_| ()).map_err(describe)
+    }
+
+    fn path(&self, file: &str) -> Path {
+        Path::from(format!("{}/{file}", self.prefix))
+    }
+}
+
+/// The next part of the file, or less at its end.
+fn read_part(file: &File) -> Result<PutPayload, String> {
+    let mut part = Vec::new();
+    file.take(PART_BYTES as u64).read_to_end(&mut part).map_err(describe)?;
+    Ok(PutPayload::from(part))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Write as _;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn upload(path: &str, size: usize) -> Arc<Upload> {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let spooled = Spooled { file, size: size as u64, rows: 1 };
+        Arc::new(Upload { path: path.to_owned(), spooled, done: AtomicBool::new(false) })
+    }
+
+    #[tokio::test]
+    async fn small_and_large_files_arrive_whole_and_replace_those_of_their_name() {
+        let memory = Arc::new(InMemory::new());
+        let store = Store { store: memory.clone(), prefix: "lake/verdicts".to_owned() };
+        for size in [10, 2 * PART_BYTES, 2 * PART_BYTES + 7] {
+            let uploads = [upload("date=2026-01-31/hour=07/a.parquet", size)];
+            store.put_all(&uploads).await.unwrap();
+            let path = Path::from("lake/verdicts/date=2026-01-31/hour=07/a.parquet");
+            let found = memory.get(&path).await.unwrap().bytes().await.unwrap();
+            assert_eq!(found.len(), size);
+            assert!(found.iter().enumerate().all(|(index, byte)| *byte == (index % 251) as u8));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_takes_one_file_and_not_the_next_is_tried_again_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b"), "a file where a folder is wanted").unwrap();
+        let store = Store::open(&Location::Folder(folder.path().to_owned())).unwrap();
+        store.probe().await.unwrap();
+        let uploads = [upload("a/1.parquet", 10), upload("b/2.parquet", 10)];
+        let error = store.put_all(&uploads).await.unwrap_err();
+        assert!(error.starts_with("b/2.parquet was not written: "), "{error}");
+        assert_eq!(uploads.each_ref().map(|upload| upload.done.load(Ordering::Relaxed)), [true, false]);
+        std::fs::remove_file(folder.path().join("a/1.parquet")).unwrap();
+        std::fs::remove_file(folder.path().join("b")).unwrap();
+        store.put_all(&uploads).await.unwrap();
+        assert!(folder.path().join("b/2.parquet").exists() && !folder.path().join("a/1.parquet").exists());
+    }
+}
