@@ -66,7 +66,9 @@ impl Bench {
         if loaded > 0 {
             // The broker's code is compiled while it runs: whoever came first would find a slower one.
             eprintln!("  warming the broker up");
-            let _ = bench.throughput(&bench.worker(Model::Lr, Guarantee::ExactlyOnce, 1));
+            for _ in 0..3 {
+                let _ = bench.throughput(&bench.worker(Model::Lr, Guarantee::ExactlyOnce, 1));
+            }
         }
         bench
     }

@@ -25,6 +25,7 @@ use super::{ArchiveError, ArchiveSettings};
 use crate::kafka::batch::{BatchBuffer, Entry};
 use crate::kafka::client::{self, BrokerHealth};
 use crate::kafka::subscription::{Change, Subscription};
+use crate::log_events::archive as events;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
 
@@ -80,7 +81,6 @@ pub struct Archiver {
     pending: VecDeque<VerdictRecord>,
     outgoing: Option<Outgoing>,
     shown: Instant,
-    told: Option<Instant>,
 }
 
 impl Archiver {
@@ -126,7 +126,6 @@ impl Archiver {
             pending: VecDeque::new(),
             outgoing: None,
             shown: Instant::now(),
-            told: None,
         })
     }
 
@@ -176,18 +175,18 @@ impl Archiver {
         for change in self.subscription.changes()? {
             match change {
                 Change::Assigned(partitions) => {
-                    tracing::info!(?partitions, "partitions assigned");
+                    events::PartitionsAssigned { partitions: &partitions }.log();
                     self.subscription.accept(&partitions)?;
                     self.unopened.extend(partitions);
                     self.assigned = Some(Instant::now());
                     self.readiness.clear("assignment");
                 }
                 Change::Revoked(partitions) => {
-                    tracing::info!(?partitions, "partitions revoked: the next owner begins at the last finished cut");
+                    events::PartitionsRevoked { partitions: &partitions }.log();
                     self.give_up(&partitions)?;
                 }
                 Change::Lost(partitions) => {
-                    tracing::warn!(?partitions, "partitions lost: this member was put out of the group");
+                    events::PartitionsLost { partitions: &partitions }.log();
                     self.give_up(&partitions)?;
                 }
             }
@@ -219,7 +218,7 @@ impl Archiver {
         let committed = match self.subscription.committed(&self.unopened, PATIENCE) {
             Ok(committed) => committed,
             Err(error) => {
-                self.tell_now_and_then(|| tracing::warn!(%error, "committed offsets are asked for again"));
+                events::OffsetsUnknown { error: &error }.log();
                 return Ok(());
             }
         };
@@ -227,7 +226,7 @@ impl Archiver {
             let (low, high) = match self.subscription.watermarks(number, PATIENCE) {
                 Ok(marks) => marks,
                 Err(error) => {
-                    self.tell_now_and_then(|| tracing::warn!(number, %error, "a partition's end is asked for again"));
+                    events::EndUnknown { partition: number, error: &error }.log();
                     return Ok(());
                 }
             };
@@ -239,15 +238,11 @@ impl Archiver {
             }
             if commit.is_some() && low > next {
                 let verdicts = low - next;
-                tracing::error!(
-                    number,
-                    verdicts,
-                    "verdicts were deleted before they were archived: keep the topic longer"
-                );
+                events::VerdictsDeleted { partition: number, verdicts }.log();
                 telemetry::lost(verdicts.unsigned_abs());
             }
             if let Some(until) = until {
-                tracing::info!(partition = number, first = next, next = until, "finishing a cut that was begun before");
+                events::CutTakenOver { partition: number, first: next, next: until }.log();
             }
             self.partitions.insert(number, Partition::new(number, next, until, high));
             self.unopened.pop();
@@ -305,7 +300,7 @@ impl Archiver {
                             "reading verdicts of partition {partition}: {reason}"
                         )));
                     }
-                    _ => tracing::warn!(partition, ?code, reason, "partition error; librdkafka tries again"),
+                    _ => events::PartitionError { partition, code: &code, reason: &reason }.log(),
                 },
             }
         }
@@ -325,11 +320,7 @@ impl Archiver {
                 },
                 Err(refused) => {
                     let (partition, offset) = (record.partition, record.offset);
-                    if self.told.is_none_or(|told| told.elapsed() > Duration::from_secs(10)) {
-                        self.told = Some(Instant::now());
-                        let reason = &refused.message;
-                        tracing::warn!(partition, offset, reason, "a record that is no verdict is skipped");
-                    }
+                    events::NoVerdict { partition, offset, reason: &refused.message }.log();
                     // Never looked at.
                     Err(Missing::Gone)
                 }
@@ -398,14 +389,6 @@ impl Archiver {
             open += 1;
         }
         telemetry::show(&self.subscription.lag(), age as f64 / 1000.0, gathered, open);
-    }
-
-    /// Says what is the matter at once, and then every ten seconds.
-    fn tell_now_and_then(&mut self, tell: impl FnOnce()) {
-        if self.told.is_none_or(|told| told.elapsed() > Duration::from_secs(10)) {
-            self.told = Some(Instant::now());
-            tell();
-        }
     }
 }
 

@@ -22,6 +22,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::join::{Cursor, Step};
 use crate::kafka::batch::{BatchBuffer, Entry, Record, RecordQueue};
 use crate::kafka::client::{self, BrokerHealth};
+use crate::log_events::archive as events;
 use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 
 /// How long a seek may take before it is tried again.
@@ -204,7 +205,7 @@ impl Inputs {
                 Step::Seek => {
                     if let Err(error) = partition.begin(&self.consumer, &self.topic, source.partition, source.offset) {
                         let (partition, offset) = (source.partition, source.offset);
-                        tracing::debug!(partition, offset, %error, "inputs are sought again");
+                        events::InputsSought { partition, offset, error: &error }.log();
                         if Instant::now() >= deadline {
                             return Lookup::NotYet;
                         }
@@ -245,7 +246,7 @@ impl Inputs {
     pub fn serve(&self) {
         while let Some(outcome) = self.consumer.poll(Duration::ZERO) {
             if let Err(error) = outcome {
-                tracing::debug!(%error, "consumer of inputs");
+                events::InputsError { reason: &error }.log();
             }
         }
     }
@@ -314,9 +315,10 @@ impl Partition {
                 }
                 Some(Entry::Error { partition, code, reason }) => {
                     if code == RDKafkaErrorCode::TopicAuthorizationFailed {
-                        tracing::error!(partition, reason, "inputs may not be read: grant READ on the input topic");
+                        events::InputsForbidden { partition, reason: &reason }.log();
                     } else {
-                        tracing::debug!(partition, ?code, reason, "reading inputs");
+                        events::InputsError { reason: &format_args!("partition {partition}: {code:?}: {reason}") }
+                            .log();
                     }
                 }
                 None => {}
@@ -343,7 +345,7 @@ impl Current {
         self.ids.clear();
         if let Err(rejection) = decoder.decode(record.payload(), 0, &mut self.rows) {
             let (partition, offset) = (record.partition(), record.offset());
-            tracing::debug!(partition, offset, reason = rejection.message, "an input that was scored does not decode");
+            events::InputUndecodable { partition, offset, reason: &rejection.message }.log();
         }
         let payload = record.payload().unwrap_or_default();
         for meta in &self.rows.meta {

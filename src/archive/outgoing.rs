@@ -24,6 +24,7 @@ use super::partition::SealedCut;
 use super::store::{Store, Upload};
 use super::telemetry::{self, Tally};
 use crate::kafka::subscription::{Noted, Subscription};
+use crate::log_events::archive as events;
 use crate::telemetry::readiness::Readiness;
 
 /// Pause after a commit that was refused: the group is being rearranged, or a broker is away.
@@ -152,7 +153,7 @@ impl Outgoing {
                         return Ok(false);
                     }
                     if self.failing_since.take().is_some() {
-                        tracing::info!("the destination takes files again");
+                        events::DestinationTakes {}.log();
                     }
                     readiness.clear(DESTINATION);
                     self.stage = Stage::Commit;
@@ -176,7 +177,7 @@ impl Outgoing {
     fn refused(&mut self, reason: &str, readiness: &Readiness) {
         telemetry::write_failed();
         let pause = self.pause;
-        tracing::warn!(reason, ?pause, "the destination did not take a file; nothing is committed, trying again");
+        events::DestinationRefuses { reason, pause }.log();
         readiness.hold(DESTINATION, reason);
         self.failing_since.get_or_insert_with(Instant::now);
         self.pause_until = Some(Instant::now() + self.pause);
@@ -198,7 +199,7 @@ impl Outgoing {
             Err(error) => {
                 self.refusals += 1;
                 if self.refusals == 1 {
-                    tracing::warn!(%error, "offsets were not committed; trying again");
+                    events::CommitRefused { error: &error }.log();
                 }
                 self.pause_until = Some(Instant::now() + COMMIT_PAUSE);
                 Ok(false)
@@ -210,23 +211,14 @@ impl Outgoing {
 impl Cut {
     fn committed(&self) {
         self.tally.publish();
-        let Cut { partition, first, next, tally, .. } = self;
+        let Cut { partition, first, next, ref tally, .. } = *self;
         let missing: u64 = tally.missing.iter().sum();
         let skipped: u64 = tally.skipped.iter().sum();
         let (rows, files, bytes) = (tally.found + missing, tally.files, tally.bytes);
-        tracing::info!(partition, first, next, rows, files, bytes, missing, skipped, "verdicts archived");
+        events::Cut { partition, first, next, rows, files, bytes, missing, skipped }.log();
         if missing > 0 {
             let [gone, elsewhere, undecodable, another] = tally.missing;
-            tracing::warn!(
-                partition,
-                first,
-                next,
-                gone,
-                elsewhere,
-                undecodable,
-                another,
-                "verdicts were archived without their input's features"
-            );
+            events::InputsMissing { partition, first, next, gone, elsewhere, undecodable, another }.log();
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::archive::store::{Refused, Store};
 use crate::archive::{ArchiveError, ArchiveSettings, telemetry};
 use crate::http;
 use crate::kafka::startup::{Inquiry, StartupError};
+use crate::log_events::{self, archive as events};
 use crate::model::manifest::Manifest;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
@@ -148,7 +149,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .block_on(http::listen_on(arguments.http, DEFAULT_ADDRESS))
         .with_context(|| format!("cannot listen on {address}"))
         .map_err(Failure::configuration)?;
-    tracing::info!(address = %listener.local_addr()?, "HTTP edge listens");
+    log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
     runtime.spawn(http::serve_metrics(listener, move || metrics.render(), readiness.clone()));
     {
         let _guard = runtime.enter();
@@ -158,13 +159,13 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let store = Store::open(&arguments.to);
     let store = store.map_err(|reason| Failure::configuration(unusable(&arguments.to, &reason)))?;
     if !reach(&store, &arguments.to, &runtime, &readiness, &shutdown)? {
-        tracing::info!("stopped before the destination was reached; nothing was read");
+        events::StoppedEarly {}.log();
         return Ok(());
     }
     let input_partitions = match check_topics(&settings, &shutdown) {
         Ok(partitions) => partitions,
         Err(StartupError::Stopped) => {
-            tracing::info!("stopped before a broker was reached; nothing was read");
+            events::StoppedEarly {}.log();
             return Ok(());
         }
         Err(error @ StartupError::Client(_)) => return Err(Failure::at_run_time(error)),
@@ -181,7 +182,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     runtime.shutdown_background();
     match outcome {
         Ok(Ended::Drained) => {
-            tracing::info!("all that was read is archived; left the consumer group");
+            events::Drained {}.log();
             Ok(())
         }
         Ok(Ended::Undrained) => {
@@ -212,7 +213,7 @@ fn reach(
             Err(Refused::ForNow(reason)) => {
                 readiness.hold("destination", reason.as_str());
                 if !told {
-                    tracing::warn!(%location, reason, "waiting for the destination");
+                    events::WaitingForDestination { location, reason: &reason }.log();
                     told = true;
                 }
             }
@@ -242,6 +243,6 @@ fn watch_the_end(drain: Duration, shutdown: &Shutdown) {
         end_in_time(drain + LEAVE_GRACE, &shutdown);
     };
     if let Err(error) = std::thread::Builder::new().name("stop-watch".into()).spawn(watch) {
-        tracing::warn!(%error, "the stop is not watched");
+        events::StopUnwatched { error: &error }.log();
     }
 }

@@ -16,6 +16,7 @@
 
 mod limit;
 
+pub mod archive;
 pub mod drift;
 pub mod http;
 pub mod kafka;
@@ -63,6 +64,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Definition> {
         drift::DEFINITIONS,
         http::DEFINITIONS,
         tracing::DEFINITIONS,
+        archive::DEFINITIONS,
         librdkafka::DEFINITIONS,
     ]
     .into_iter()

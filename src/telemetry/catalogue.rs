@@ -218,7 +218,7 @@ pub fn all() -> impl Iterator<Item = &'static Metric> {
 
 /// Gives the exporter the words for what it renders.
 #[allow(clippy::disallowed_macros)] // the one place that may
-pub(super) fn describe_all() {
+pub fn describe_all() {
     for metric in all() {
         match metric.kind {
             Kind::Counter => metrics::describe_counter!(metric.name, metric.help),

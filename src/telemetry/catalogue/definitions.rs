@@ -520,7 +520,86 @@ pub static KAFKA_PRODUCER_IDS: Metric = Metric::counted(
 .tells("One of each producer at its start. More: producers that were fenced or opened anew.")
 .absent(NO_STATISTICS);
 
-/// All of them.
+// ---- archive -------------------------------------------------------------------------------------------------------
+
+const NO_ARCHIVE: &str = "in a worker: `fraud-scorer archive` shows it, on its own address";
+
+pub static ARCHIVE_ROWS: Metric = Metric::counted(
+    "fraud_scorer_archive_rows_total",
+    "verdicts",
+    "Verdicts in committed files, by whether their input was found.",
+)
+.by(&[Label::these("input", &["found", "missing"])])
+.tells("Throughput of the archive.")
+.absent(NO_ARCHIVE);
+
+pub static ARCHIVE_FILES: Metric =
+    Metric::counted("fraud_scorer_archive_files_total", "files", "Files in committed cuts.")
+        .tells("Bytes by files: whether files are large enough for who reads them.")
+        .absent(NO_ARCHIVE);
+
+pub static ARCHIVE_BYTES: Metric =
+    Metric::counted("fraud_scorer_archive_bytes_total", "bytes", "Bytes of files in committed cuts.")
+        .tells("What the archive will cost.")
+        .absent(NO_ARCHIVE);
+
+pub static ARCHIVE_MISSING: Metric = Metric::counted(
+    "fraud_scorer_archive_inputs_missing_total",
+    "verdicts",
+    "Verdicts archived without their input's features, by reason.",
+)
+.by(&[Label::these("reason", &["gone", "elsewhere", "undecodable", "another"])])
+.tells("`gone`: the input topic is kept for too short. Anything else: another model or topic than was scored with.")
+.absent(NO_ARCHIVE);
+
+pub static ARCHIVE_SKIPPED: Metric = Metric::counted(
+    "fraud_scorer_archive_skipped_total",
+    "records",
+    "Records of the verdicts' topic that are no verdicts and are in no file, by reason.",
+)
+.by(&[Label::these("reason", &["tombstone", "malformed", "score"])])
+.tells("Somebody else writes to the verdicts' topic.")
+.absent(NO_ARCHIVE);
+
+pub static ARCHIVE_FAILURES: Metric = Metric::counted(
+    "fraud_scorer_archive_write_failures_total",
+    "attempts",
+    "Times the destination did not take a file; each is tried again.",
+)
+.tells("The destination is away, full, or closed to us.")
+.absent(NO_ARCHIVE);
+
+pub static ARCHIVE_LOST: Metric = Metric::counted(
+    "fraud_scorer_archive_lost_total",
+    "verdicts",
+    "Verdicts that their topic no longer held when they were to be archived.",
+)
+.tells("Anything above 0: the archive has a hole; keep the topic longer.")
+.absent(NO_ARCHIVE);
+
+pub static ARCHIVE_LAG: Metric =
+    Metric::gauged("fraud_scorer_archive_lag", "verdicts", "Verdicts of a partition that were not yet read.")
+        .by(&[Label::of("partition", "partitions of the verdicts that this member reads, or has read")])
+        .tells("Whether one more member is needed.")
+        .absent(NO_ARCHIVE);
+
+pub static ARCHIVE_AGE: Metric = Metric::gauged(
+    "fraud_scorer_archive_unarchived_seconds",
+    "seconds",
+    "Age of the oldest verdict that was read and is in no committed file, else 0.",
+)
+.tells("Far above `--file-every`: nothing is written.")
+.absent(NO_ARCHIVE);
+
+pub static ARCHIVE_GATHERED: Metric = Metric::gauged("fraud_scorer_archive_gathered_rows", "rows", "Rows in memory.")
+    .tells("What memory the archive needs.")
+    .absent(NO_ARCHIVE);
+
+pub static ARCHIVE_OPEN: Metric = Metric::gauged("fraud_scorer_archive_open_files", "files", "Files under way.")
+    .tells("Many: event times are scattered over hours.")
+    .absent(NO_ARCHIVE);
+
+/// The sections, in the document's order.
 pub static SECTIONS: &[Section] = &[
     Section {
         title: "Traffic and decisions",
@@ -590,6 +669,23 @@ pub static SECTIONS: &[Section] = &[
             &KAFKA_QUEUE_MESSAGES,
             &KAFKA_QUEUE_BYTES,
             &KAFKA_PRODUCER_IDS,
+        ],
+    },
+    Section {
+        title: "Archive",
+        text: "Of [`fraud-scorer archive`](ARCHIVE.md); counted when a cut is committed.",
+        metrics: &[
+            &ARCHIVE_ROWS,
+            &ARCHIVE_FILES,
+            &ARCHIVE_BYTES,
+            &ARCHIVE_MISSING,
+            &ARCHIVE_SKIPPED,
+            &ARCHIVE_FAILURES,
+            &ARCHIVE_LOST,
+            &ARCHIVE_LAG,
+            &ARCHIVE_AGE,
+            &ARCHIVE_GATHERED,
+            &ARCHIVE_OPEN,
         ],
     },
 ];
