@@ -163,8 +163,8 @@ lint: python-env ## Formatting, clippy, dependency rules, ruff
 	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
 
 .PHONY: docs
-docs: ## Write docs/METRICS.md anew, from the metrics' definitions
-	FRAUD_SCORER_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib -p fraud-scorer the_document_is
+docs: ## Write docs/METRICS.md and docs/LOGS.md anew, from the definitions in the code
+	FRAUD_SCORER_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib -p fraud-scorer the_document_
 
 .PHONY: audit
 audit: ## Known vulnerabilities of the dependencies; fetches the advisory database

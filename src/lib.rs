@@ -14,7 +14,7 @@
 //! | [`cli`], [`commands`] | the command line and what each command does |
 //! | [`worker`] | start-up order, threads, how they end |
 //! | [`pipeline`] | the straight line from record to verdict, and the guarantees |
-//! | [`model`] | bundles: verified on load, scored by ONNX Runtime |
+//! | [`model`] | bundles: verified on load, scored by our kernels or ONNX Runtime |
 //! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |

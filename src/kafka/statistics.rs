@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use crate::log_events;
+
 /// What one client says of itself.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -140,7 +142,7 @@ impl Statistics {
     /// writes is not always JSON: then there are none this time.
     pub fn read(json: &[u8]) -> Option<Statistics> {
         let read = serde_json::from_slice(json);
-        read.inspect_err(|error| tracing::debug!(%error, "librdkafka's statistics cannot be read")).ok()
+        read.inspect_err(|error| log_events::kafka::StatisticsUnreadable { error }.log()).ok()
     }
 
     /// A connection is up.

@@ -27,6 +27,10 @@ log_events! {
     debug "client-error" "Kafka client error"
     ClientError<'a> { code: &'a dyn Debug as debug, reason: &'a str as value }
 
+    /// librdkafka does not escape what it quotes in them; the next ones are read again.
+    debug "statistics-unreadable" "librdkafka's statistics cannot be read"
+    StatisticsUnreadable<'a> { error: &'a serde_json::Error as display }
+
     /// A topic was missing, and --create-topics is given.
     info "topic-created" "created topic"
     TopicCreated<'a> { topic: &'a str as value, partitions: i32 as value }

@@ -33,11 +33,11 @@ fn document() -> String {
 #[test]
 fn the_document_lists_every_event() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
-    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+    if std::env::var_os("FRAUD_SCORER_WRITE_DOCS").is_some() {
         std::fs::write(&path, document()).expect("the document can be written");
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == document(), "{DOCUMENT} is out of date: UPDATE_DOCUMENTS=1 cargo test --lib log_events");
+    assert!(committed == document(), "{DOCUMENT} is out of date: run make docs");
 }
 
 #[test]

@@ -115,7 +115,7 @@ def remove_old_reports(now: float) -> None:
             SETTINGS.source,
             type="string",
             pattern=r"^[^-\s]\S*$",
-            description="archive of verdicts (folder, s3://bucket/prefix), or kafka://HOST:PORT",
+            description="archive of verdicts or rows (folder, s3://bucket/prefix), or kafka://HOST:PORT",
         ),
         "model": Param(
             SETTINGS.model,

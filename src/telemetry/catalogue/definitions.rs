@@ -344,7 +344,7 @@ pub static SPANS: Metric =
     Metric::counted("fraud_scorer_spans_total", "spans", "Spans for the collector of traces, by what became of them.")
         .by(&[Label::these("result", &["exported", "rejected", "unsent", "queue-full", "over-limit"])])
         .tells("Whether traces are whole; anything but `exported` is lost.")
-        .absent("no `--otlp-endpoint`");
+        .absent("no collector of traces");
 
 // ---- Kafka clients -------------------------------------------------------------------------------------------------
 
