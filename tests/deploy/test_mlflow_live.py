@@ -306,7 +306,7 @@ def test_no_secret_is_in_the_log_or_on_a_command_line(registry: Registry) -> Non
         for name, value in registry.settings.items()
         if name.endswith(("_PASSWORD", "_KEY")) and value
     ]
-    assert len(secrets) == 4
+    assert len(secrets) == 5
     lines = registry.log.read_text()
     for path in Path("/proc").glob("[0-9]*"):
         try:
