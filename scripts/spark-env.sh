@@ -6,7 +6,6 @@ set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv="$root/.runtime/spark"
-base="$root/.runtime/venv"
 lock="$root/deploy/spark/requirements.lock"
 
 fail() {
@@ -25,15 +24,4 @@ if ! cmp -s "$lock" "$venv/.spark.lock"; then
     cp "$lock" "$venv/.spark.lock"
 fi
 
-# The training environment's packages are seen through a path file, so nothing is installed twice.
-packages=$("$base/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
-own=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
-echo "import site; site.addsitedir('$packages')" >"$own/fraud-training-env.pth"
-
-cat >"$venv/bin/fraud-training" <<EOF
-#!$venv/bin/python
-import sys
-from fraud_training.cli import main
-sys.exit(main())
-EOF
-chmod +x "$venv/bin/fraud-training"
+"$root/scripts/over-training-env.sh" spark

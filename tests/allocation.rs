@@ -267,7 +267,7 @@ fn noticing_suspicious_rows_allocates_nothing() {
                         verdict: &buffer,
                         features: engine.features_of(index),
                         score: row.score,
-                        amount: engine.feature(index, "Amount"),
+                        amount: engine.features_of(index).last().copied(),
                         model: 1,
                     });
                     noticed += 1;

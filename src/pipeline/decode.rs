@@ -65,11 +65,6 @@ impl Decoder {
         self.features.len()
     }
 
-    /// The place of a feature in a row.
-    pub fn position(&self, name: &str) -> Option<usize> {
-        self.index.get(name).copied()
-    }
-
     /// Appends the rows of one record (the `record`-th of its batch) to `rows`; returns how many. `None` is a
     /// tombstone.
     pub fn decode(&mut self, payload: Option<&[u8]>, record: u32, rows: &mut Rows) -> Result<usize, Rejection> {

@@ -139,11 +139,6 @@ impl Engine {
         })
     }
 
-    /// A feature of a row of the batch, by its name; for the few rows that somebody looks at.
-    pub fn feature(&self, row: usize, name: &str) -> Option<f32> {
-        self.rows.features.get(row * self.decoder.width() + self.decoder.position(name)?).copied()
-    }
-
     fn decode<'a>(&mut self, payloads: impl Iterator<Item = Option<&'a [u8]>>) {
         self.rows.clear();
         self.outcomes.clear();

@@ -29,6 +29,8 @@ pub(super) fn verdicts(
     now: i64,
 ) -> Vec<u8> {
     let mut answer = Vec::with_capacity(256);
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let model = format!(",\"model\":{{\"name\":{},\"version\":{}}}", quoted(&about.name), quoted(&about.version));
     let mut left = EXPLAINED_ROWS;
     let listed = scored.iter().any(|(payload, _)| is_split(payload));
     if listed {
@@ -45,7 +47,7 @@ pub(super) fn verdicts(
                 left -= 1;
                 explainer.reasons(engine.features_of(index), row.score)
             });
-            verdict(&mut answer, payload, &row, &reasons.unwrap_or_default(), about, now);
+            verdict(&mut answer, payload, &row, &reasons.unwrap_or_default(), &model, now);
         }
     }
     if listed {
@@ -83,7 +85,7 @@ fn is_split(payload: &[u8]) -> bool {
 }
 
 /// As a topic's verdict (`pipeline::encode`), but without a source: there is no record it came from.
-fn verdict(answer: &mut Vec<u8>, payload: &[u8], row: &ScoredRow<'_>, reasons: &[Reason<'_>], about: &About, now: i64) {
+fn verdict(answer: &mut Vec<u8>, payload: &[u8], row: &ScoredRow<'_>, reasons: &[Reason<'_>], model: &str, now: i64) {
     answer.extend_from_slice(b"{\"transaction_id\":\"");
     match &row.meta.transaction_id {
         // Already valid inside a JSON string, escapes and all.
@@ -102,13 +104,11 @@ fn verdict(answer: &mut Vec<u8>, payload: &[u8], row: &ScoredRow<'_>, reasons: &
         Decision::Review => b",\"decision\":\"review\",\"label\":0",
         Decision::Decline => b",\"decision\":\"decline\",\"label\":1",
     });
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let (name, version) = (quoted(&about.name), quoted(&about.version));
     let event_time = match row.meta.event_time {
         EventTime::Milliseconds(time) => time,
         EventTime::Absent => now,
     };
-    answer.extend_from_slice(format!(",\"model\":{{\"name\":{name},\"version\":{version}}}").as_bytes());
+    answer.extend_from_slice(model.as_bytes());
     append(reasons, answer);
     answer.extend_from_slice(format!(",\"event_time\":{event_time}}}").as_bytes());
 }

@@ -30,9 +30,10 @@ from fraud_training.drift.reference import (
 )
 from fraud_training.drift.sample import Sample, unweighted
 from fraud_training.drift.topics import Inputs, verdict_row
-from fraud_training.drift.window import Wanted, Window, parse_time
+from fraud_training.drift.window import Wanted, Window
 from fraud_training.errors import UsageError, UserError
 from fraud_training.scoring import Feature
+from fraud_training.times import parse_time
 
 ALL = Window(0, 1 << 60)
 HOUR = 3_600_000

@@ -15,18 +15,17 @@ the Pushgateway, PUSHGATEWAY_URL, and its password go to the program by the envi
 import json
 import logging
 import os
-import re
 import shlex
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import programs
 from airflow.sdk import Param, dag, get_current_context, task
-from programs import call
 
 log = logging.getLogger("fraud_drift")
 
@@ -47,18 +46,9 @@ class Settings:
 
     @staticmethod
     def of(environment: Mapping[str, str]) -> "Settings":
-        def text(name: str, default: str) -> str:
-            # Compose files hand down unset variables as empty ones.
-            return environment.get(name) or default
-
+        text = partial(programs.text, environment)
         home = text("AIRFLOW_HOME", str(Path.home() / "airflow"))
         source = text("FRAUD_DRIFT_SOURCE", "")
-        try:
-            keep_days = float(text("FRAUD_DRIFT_KEEP_DAYS", "30"))
-        except ValueError:
-            keep_days = -1.0
-        if not keep_days >= 0:
-            raise ValueError("FRAUD_DRIFT_KEEP_DAYS must be a number of at least 0")
         return Settings(
             schedule=text("FRAUD_DRIFT_SCHEDULE", "15 * * * *") if source else None,
             executable=text("FRAUD_DRIFT_BIN", "fraud-training"),
@@ -67,7 +57,7 @@ class Settings:
             window=text("FRAUD_DRIFT_WINDOW", "24h"),
             options=tuple(shlex.split(text("FRAUD_DRIFT_OPTIONS", ""))),
             reports=Path(text("FRAUD_DRIFT_REPORTS", f"{home}/fraud-drift")),
-            keep_days=keep_days,
+            keep_days=programs.number(environment, "FRAUD_DRIFT_KEEP_DAYS", 30, least=0),
         )
 
 
@@ -81,16 +71,6 @@ def arguments(params: Mapping[str, Any], folder: Path) -> list[str]:
         "--last", params["window"], "--until", params["until"], "--output", str(folder),
         *SETTINGS.options,
     ]  # fmt: skip
-
-
-def remove_old_reports(now: float) -> None:
-    for folder in SETTINGS.reports.glob("*"):
-        try:
-            if folder.is_dir() and now - folder.stat().st_mtime > SETTINGS.keep_days * 86_400:
-                shutil.rmtree(folder, ignore_errors=True)
-                log.info("removed the old report %s", folder)
-        except FileNotFoundError:
-            continue
 
 
 @dag(
@@ -140,11 +120,10 @@ def remove_old_reports(now: float) -> None:
 def fraud_drift() -> None:
     @task
     def report() -> dict[str, Any]:
-        remove_old_reports(time.time())
+        programs.remove_old_folders(SETTINGS.reports, SETTINGS.keep_days, time.time())
         context = get_current_context()
-        # A run id holds characters that not every file system takes.
-        folder = SETTINGS.reports / re.sub(r"[^A-Za-z0-9_.-]", "_", context["run_id"])
-        call(arguments(context["params"], folder))
+        folder = programs.run_folder(SETTINGS.reports, context["run_id"])
+        programs.call(arguments(context["params"], folder))
         found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         log.info("report: %s", folder / "report.html")
         return {name: found[name] for name in ("drift", "share_of_drifted_columns")}

@@ -20,7 +20,6 @@ deploy/env/template. Source, window, as-of time and engine can be changed per ru
 import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import time
@@ -29,12 +28,13 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import programs
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
-from programs import call
 
 log = logging.getLogger("fraud_retrain")
 
@@ -69,19 +69,8 @@ class Settings:
 
     @staticmethod
     def of(environment: Mapping[str, str]) -> "Settings":
-        def text(name: str, default: str) -> str:
-            # Compose files hand down unset variables as empty ones.
-            return environment.get(name) or default
-
-        def number(name: str, default: float, least: float) -> float:
-            try:
-                value = float(text(name, str(default)))
-            except ValueError:
-                value = float("nan")
-            if not value >= least:
-                raise ValueError(f"{name} must be a number of at least {least:g}")
-            return value
-
+        text = partial(programs.text, environment)
+        number = partial(programs.number, environment)
         home = text("AIRFLOW_HOME", str(Path.home() / "airflow"))
         return Settings(
             schedule=text("FRAUD_RETRAIN_SCHEDULE", "*/30 * * * *"),
@@ -103,8 +92,7 @@ SETTINGS = Settings.of(os.environ)
 
 
 def work_folder(run_id: str) -> Path:
-    """The folder of one run. A run id holds characters that not every file system takes."""
-    return SETTINGS.work / re.sub(r"[^A-Za-z0-9_.-]", "_", run_id)
+    return programs.run_folder(SETTINGS.work, run_id)
 
 
 def arguments(stage: str, params: Mapping[str, Any], folder: Path) -> list[str]:
@@ -133,7 +121,7 @@ def stage(name: str) -> None:
     context = get_current_context()
     folder = work_folder(context["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
-    call(arguments(name, context["params"], folder))
+    programs.call(arguments(name, context["params"], folder))
 
 
 def decision(folder: Path) -> dict[str, Any] | None:
@@ -145,17 +133,6 @@ def decision(folder: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict) or "decision" not in found:
         raise AirflowFailException(f"decision.json in {folder} names no decision")
     return found
-
-
-def remove_old_folders(now: float) -> None:
-    """Removes folders of runs that ended without cleaning up, after `keep_days`."""
-    for folder in SETTINGS.work.glob("*"):
-        try:
-            if folder.is_dir() and now - folder.stat().st_mtime > SETTINGS.keep_days * 86_400:
-                shutil.rmtree(folder, ignore_errors=True)
-                log.info("removed the old folder %s", folder)
-        except FileNotFoundError:
-            continue
 
 
 def report_failure(context: Mapping[str, Any]) -> None:
@@ -240,13 +217,14 @@ def report_failure(context: Mapping[str, Any]) -> None:
 def fraud_retrain() -> None:
     @task
     def ingest() -> None:
-        remove_old_folders(time.time())
+        # Of runs that ended without cleaning up.
+        programs.remove_old_folders(SETTINGS.work, SETTINGS.keep_days, time.time())
         context = get_current_context()
         folder = work_folder(context["run_id"])
         folder.mkdir(parents=True, exist_ok=True)
         if context["params"]["source"] == DEMO_SOURCE:
             moment = context["dag_run"].logical_date or context["dag_run"].run_after
-            call(demo_arguments(context["params"], folder, moment))
+            programs.call(demo_arguments(context["params"], folder, moment))
         stage("ingest")
 
     @task

@@ -1,11 +1,15 @@
-"""Runs a program for a task: output into the task's log, failure as an exception. Holds no DAG."""
+"""What the DAGs share: settings, folders of runs, programs run for a task. Holds no DAG."""
 
 import logging
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -15,6 +19,38 @@ USAGE_ERROR = 2
 """Exit code of `fraud-training` for a call that cannot succeed however often it is repeated."""
 
 TERMINATION_GRACE_S = 20.0
+
+
+def text(environment: Mapping[str, str], name: str, default: str) -> str:
+    """A setting. Compose files hand down unset variables as empty ones."""
+    return environment.get(name) or default
+
+
+def number(environment: Mapping[str, str], name: str, default: float, least: float) -> float:
+    """A setting that is a number."""
+    try:
+        value = float(text(environment, name, str(default)))
+    except ValueError:
+        value = float("nan")
+    if not value >= least:
+        raise ValueError(f"{name} must be a number of at least {least:g}")
+    return value
+
+
+def run_folder(base: Path, run_id: str) -> Path:
+    """The folder of one run. A run id holds characters that not every file system takes."""
+    return base / re.sub(r"[^A-Za-z0-9_.-]", "_", run_id)
+
+
+def remove_old_folders(base: Path, keep_days: float, now: float) -> None:
+    """Removes the runs' folders that nothing was added to for `keep_days`; `now` in seconds."""
+    for folder in base.glob("*"):
+        try:
+            if folder.is_dir() and now - folder.stat().st_mtime > keep_days * 86_400:
+                shutil.rmtree(folder, ignore_errors=True)
+                log.info("removed the old folder %s", folder)
+        except FileNotFoundError:
+            continue
 
 
 def call(command: list[str]) -> None:

@@ -210,8 +210,9 @@ def train_command(options: argparse.Namespace) -> int:
 
 def retrain_command(options: argparse.Namespace) -> int:
     from fraud_training.promotion import Rule
-    from fraud_training.retrain.options import Options, parse_as_of, parse_duration
+    from fraud_training.retrain.options import Options
     from fraud_training.retrain.run import retrain
+    from fraud_training.times import parse_duration, parse_time
     from fraud_training.validation import Limits
 
     for flag, least in (("trials", 1), ("resamples", 20), ("seed", 0)):
@@ -228,7 +229,7 @@ def retrain_command(options: argparse.Namespace) -> int:
             work=options.work,
             model_name=options.model_name,
             window=window,
-            as_of=parse_as_of(options.as_of, now=int(time.time() * 1_000)),
+            as_of=parse_time(options.as_of, "--as-of", int(time.time() * 1_000), latest=True),
             engine=options.engine,
             seed=options.seed,
             trials=options.trials,
@@ -253,8 +254,8 @@ def retrain_command(options: argparse.Namespace) -> int:
 
 
 def drift_command(options: argparse.Namespace) -> int:
-    from fraud_training.drift.window import Wanted, parse_time
-    from fraud_training.retrain.options import parse_duration
+    from fraud_training.drift.window import Wanted
+    from fraud_training.times import parse_duration, parse_time
 
     for flag, least in (("max_rows", 1_000), ("least_rows", 100), ("seed", 0)):
         if getattr(options, flag) < least:

@@ -1,13 +1,9 @@
 """The stretch of event time that is looked at. Pure: `now` is an argument."""
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from fraud_training.errors import UsageError
 from fraud_training.rows import as_text
-
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -39,23 +35,3 @@ class Wanted:
                 f"--from {as_text(start)} is not before the end of the window, {as_text(end)}"
             )
         return Window(start, end)
-
-
-def parse_time(text: str, flag: str, now: int, latest: bool) -> int | None:
-    """Epoch milliseconds of `now`, RFC 3339 or epoch milliseconds; `latest` is None."""
-    if latest and text == LATEST:
-        return None
-    if text == "now":
-        return now
-    if re.fullmatch(r"\d{1,15}", text):
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        choices = "latest, now, or a time" if latest else "now, or a time"
-        raise UsageError(
-            f"{flag} {text}: expected {choices} such as 2026-03-01T00:00:00Z"
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000)

@@ -3,22 +3,17 @@
 import hashlib
 import importlib.metadata
 import json
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import fraud_training
 from fraud_training import FEATURES
-from fraud_training.errors import UsageError
 from fraud_training.promotion import Rule
 from fraud_training.validation import Limits
 
 STAGES = ("ingest", "validate", "train", "compare", "promote")
 ENGINES = ("xgboost", "spark")
-
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 
 @dataclass(frozen=True)
@@ -82,30 +77,3 @@ def library_versions() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def parse_duration(text: str, flag: str) -> int:
-    """Milliseconds of `14d`, `36h`, `90m`, `30s`, `2w`."""
-    match = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d|w)", text.strip())
-    if match is None:
-        raise UsageError(f"{flag} {text}: expected a number with a unit, such as 14d, 36h or 90m")
-    return int(match.group(1)) * _UNITS[match.group(2)]
-
-
-def parse_as_of(text: str, now: int) -> int | None:
-    """Epoch milliseconds of `latest` (None), `now`, RFC 3339 or epoch milliseconds."""
-    if text == "latest":
-        return None
-    if text == "now":
-        return now
-    if re.fullmatch(r"\d{1,15}", text):
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(
-            f"--as-of {text}: expected latest, now, or a time such as 2026-03-01T00:00:00Z"
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000)
