@@ -7,5 +7,5 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 
 "$root/scripts/python-env.sh"
 # The lock names only what the training environment lacks, so that nothing is installed twice.
-PIP_NO_DEPS=1 "$root/scripts/locked-env.sh" drift "$root/deploy/drift/requirements.lock"
+"$root/scripts/locked-env.sh" drift "$root/deploy/drift/requirements.lock" --no-deps
 "$root/scripts/over-training-env.sh" drift

@@ -18,8 +18,7 @@ fail() {
 "$root/scripts/locked-env.sh" spark "$root/deploy/spark/build.lock"
 if ! cmp -s "$lock" "$venv/.spark.lock"; then
     echo "adding Spark to $venv (about a minute)" >&2
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation \
-        --require-hashes -r "$lock" ||
+    "$root/scripts/uv.sh" pip install --python "$venv/bin/python" --no-build-isolation --require-hashes -r "$lock" ||
         fail "Spark could not be installed: check the network and pip's index settings (PIP_INDEX_URL), then run this again"
     cp "$lock" "$venv/.spark.lock"
 fi

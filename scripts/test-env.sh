@@ -15,7 +15,7 @@ fi
 mkdir -p "$folder"
 temporary=$(mktemp -d "$folder/get.XXXXXX")
 trap 'rm -rf "$temporary"' EXIT
-python="$root/.runtime/test-venv/bin/python"
+python=${PYTHON:-python3}
 "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
     --dest "$temporary" -r "$pins" || {
     echo "error: what $pins names could not be downloaded: check the network and pip's index settings (PIP_INDEX_URL), then run this again" >&2

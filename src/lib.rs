@@ -19,6 +19,7 @@
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
+//! | [`http_client`] | the one way to ask other services over HTTP |
 //! | [`log_events`] | everything the log can say |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
 //! | [`archive`] | verdicts with their features as Parquet files, by a process of its own |
@@ -26,12 +27,14 @@
 //!
 //! docs/ARCHITECTURE.md says where to change what.
 
+#[cfg(feature = "archive")]
 pub mod archive;
 pub mod cli;
 pub mod commands;
 pub mod drift;
 pub mod explain;
 pub mod http;
+pub mod http_client;
 pub mod kafka;
 pub mod log_events;
 pub mod model;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use fraud_settings::{KafkaArguments, LogFormat, SettingsError, exit_code, parse_duration};
+use fraud_storage::Location;
 use fraud_wire::reference::{Reference, ReferenceError};
 
-use crate::archive::{ArchiveFormat, ArchiveSettings, Location};
+use crate::archive::{ArchiveFormat, ArchiveSettings};
 use crate::event_time::parse_moment;
 use crate::job::Job;
 use crate::labels::MOST_WAITING;

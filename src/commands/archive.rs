@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use fraud_producer::archive::Location;
+
 use fraud_settings::{KafkaArguments, parse_duration};
+use fraud_storage::Location;
 
 use super::Failure;
 use super::run::end_in_time;

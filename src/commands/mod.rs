@@ -1,6 +1,7 @@
 //! One module per command of the command line: its arguments, and what it does with the library. `model` and `otlp` are
 //! groups of arguments.
 
+#[cfg_attr(not(feature = "archive"), path = "no_archive.rs")]
 pub mod archive;
 pub mod broker;
 pub mod check;

@@ -4,8 +4,7 @@
 //! a token: they come from the environment only.
 
 use anyhow::{anyhow, bail};
-use reqwest::Url;
-
+use crate::http_client;
 use crate::telemetry::spans::export::ExportSettings;
 
 /// Where a collector listens that runs beside the worker, if OpenTelemetry's variables ask for one and name none.
@@ -60,9 +59,8 @@ impl OtlpArguments {
                 }
             }
         };
-        let mut endpoint = Url::parse(&address)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        let mut endpoint = http_client::address(&address)
+            .map_err(|reason| anyhow!("{setting}: {reason}"))?
             // Not repeated: who made this mistake may have made the next one too.
             .ok_or_else(|| anyhow!("{setting} is no address: expected http://HOST:4318 or https://…"))?;
         if is_base && let Ok(mut path) = endpoint.path_segments_mut() {

@@ -30,6 +30,7 @@ use reqwest::Url;
 use self::cache::Cache;
 use self::client::{Credentials, MlflowClient, ModelVersion};
 use super::source::{Candidate, Pointer, Registered, RegisteredModel};
+use crate::http_client;
 use crate::log_events;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
@@ -230,11 +231,12 @@ impl RegistrySettings {
 fn server_address(text: &str) -> Result<Url, RegistryError> {
     let settings =
         |reason: String| Err(RegistryError::Settings(format!("--mlflow-uri (MLFLOW_TRACKING_URI): {reason}")));
-    match text.parse::<Url>() {
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+    match http_client::address(text) {
+        Err(reason) => settings(reason),
+        Ok(Some(url)) if !url.username().is_empty() || url.password().is_some() => {
             settings("holds credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead".into())
         }
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() => Ok(url),
+        Ok(Some(url)) if url.query().is_none() => Ok(url),
         _ => settings("must be the http or https address of an MLflow server, as in http://127.0.0.1:5000".into()),
     }
 }

@@ -16,7 +16,12 @@
 //! Encoding happens on a thread of its own, because the load must not pause for it. One part is filled while another is
 //! written: at most 500,000 rows are in memory, 132 MB with 29 features. If writing is slower than the rows come, they wait.
 
+#[cfg(not(feature = "archive"))]
+mod absent;
 mod columns;
+#[cfg(feature = "archive")]
+mod parquet_part;
+#[cfg(feature = "archive")]
 mod target;
 
 use std::collections::BTreeMap;
@@ -27,9 +32,12 @@ use std::time::Duration;
 use crate::event_time::milliseconds;
 use crate::source::{Row, Source, TransactionId};
 
+#[cfg(not(feature = "archive"))]
+use absent::{self as parquet_part, Target};
 pub use columns::ArchiveFormat;
+use fraud_storage::Location;
+#[cfg(feature = "archive")]
 use target::Target;
-pub use target::{Location, describe};
 
 /// The most rows of a file: some 60 MB of Parquet with 29 features. A day of more is several files.
 const PART_ROWS: usize = 250_000;
@@ -232,10 +240,6 @@ impl Part {
             features: Vec::new(),
             label_delay,
         }
-    }
-
-    fn rows(&self) -> usize {
-        self.transactions.len()
     }
 
     /// When each row's label becomes known, in milliseconds since 1970-01-01 UTC.

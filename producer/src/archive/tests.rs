@@ -180,15 +180,3 @@ fn a_file_that_cannot_be_written_is_named_and_the_run_told() {
     assert!(folder.path().join("day=1970-01-01/part-7-0-0001.csv").exists());
     assert!(!folder.path().join("day=1970-01-03").exists(), "nothing after the failure");
 }
-
-#[test]
-fn locations_are_folders_or_buckets() {
-    let bucket = |bucket: &str, prefix: &str| Location::Bucket { bucket: bucket.into(), prefix: prefix.into() };
-    assert_eq!(Location::parse("s3://lake/a/b/"), Ok(bucket("lake", "a/b")));
-    assert_eq!(Location::parse("s3://lake"), Ok(bucket("lake", "")));
-    assert_eq!(Location::parse("a/b"), Ok(Location::Folder("a/b".into())));
-    for text in ["", "s3://", "s3:///a", "gs://lake/a", "http://lake"] {
-        assert!(Location::parse(text).is_err(), "{text}");
-    }
-    assert_eq!(Location::parse("s3://lake/a/").unwrap().to_string(), "s3://lake/a");
-}

@@ -81,9 +81,21 @@ impl Display {
         println!("{:<24}{:>9} ms", "latency p99", audience.latency(0.99));
         println!("{:<24}{:>12.0}", "transactions/s", audience.rate());
         println!("{:<24}{guarantee:>12}", "guarantee");
+        println!("{:<24}{:>12}", "build", build());
         println!(
             "\nThe embedded broker sets the pace here; `make kafka` and `make run` take the same worker to a real one."
         );
+    }
+}
+
+/// Which build this is: what it can do, and whether its figures say anything.
+fn build() -> String {
+    let parts = [("archive", cfg!(feature = "archive")), ("TLS", cfg!(feature = "tls")), ("zstd", cfg!(feature = "zstd"))];
+    let absent: Vec<_> = parts.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
+    match (cfg!(debug_assertions), absent.as_slice()) {
+        (true, _) => "debug".to_owned(),
+        (false, []) => "whole".to_owned(),
+        (false, absent) => format!("trial, without {} (`make build` makes the whole one)", absent.join(", ")),
     }
 }
 

@@ -19,13 +19,19 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::RegistryError;
 use super::client::{MlflowClient, ModelVersion};
+
+#[cfg(feature = "archive")]
+mod bucket;
+#[cfg(not(feature = "archive"))]
+#[path = "artifact/no_bucket.rs"]
+mod bucket;
+
+use bucket::Bucket;
 
 /// Most files of a bundle; ours have six.
 const MAX_FILES: usize = 64;
@@ -38,10 +44,6 @@ const MAX_BYTES: u64 = 512 << 20;
 
 /// How long all files together may take.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-
-/// How much is asked of an object store at once: an answer of this size comes within its time limit on any line that
-/// can carry a model at all.
-const RANGE_BYTES: u64 = 8 << 20;
 
 /// Longest file name.
 const MAX_NAME_BYTES: usize = 200;
@@ -107,6 +109,7 @@ enum Trouble {
     /// Asking again gives the same.
     Unfit(String),
     /// Asking again may help.
+    #[cfg_attr(not(feature = "archive"), expect(dead_code, reason = "only a bucket says so"))]
     Later(String),
     /// Our own disk.
     Local { path: PathBuf, source: std::io::Error },
@@ -220,7 +223,7 @@ impl Budget {
 /// Where files are read.
 enum Remote<'a> {
     Proxy { client: &'a MlflowClient, root: Vec<String> },
-    Bucket { store: AmazonS3, root: Vec<String> },
+    Bucket(Bucket),
     Local { root: PathBuf },
 }
 
@@ -233,7 +236,7 @@ struct Entry {
 async fn download(client: &MlflowClient, location: Location, directory: &Path) -> Result<Vec<Fetched>, Trouble> {
     let remote = match location {
         Location::Proxied(root) => Remote::Proxy { client, root },
-        Location::Bucket { bucket, prefix } => Remote::Bucket { store: store(&bucket)?, root: prefix },
+        Location::Bucket { bucket, prefix } => Remote::Bucket(Bucket::open(&bucket, prefix)?),
         Location::Local(root) => Remote::Local { root },
         Location::Run { run, .. } => return Err(Trouble::Unfit(format!("run {run} was not looked up"))),
     };
@@ -261,17 +264,6 @@ async fn download(client: &MlflowClient, location: Location, directory: &Path) -
     Ok(fetched)
 }
 
-/// The store behind `s3://bucket`, as the environment describes it.
-fn store(bucket: &str) -> Result<AmazonS3, Trouble> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    // MLflow's own variable; what the AWS tools read comes first.
-    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL"];
-    if let Some(endpoint) = endpoint.iter().find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty())) {
-        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
-    }
-    builder.build().map_err(|error| Trouble::Unfit(format!("{error}; see AWS_ENDPOINT_URL and AWS_REGION")))
-}
-
 impl Remote<'_> {
     async fn list(&self, folder: &[String]) -> Result<Vec<Entry>, Trouble> {
         match self {
@@ -283,14 +275,7 @@ impl Remote<'_> {
                 let entry = |file: ListedFile| Entry { name: file.path, folder: file.is_dir };
                 Ok(listing.files.into_iter().map(entry).collect())
             }
-            Remote::Bucket { store, root } => {
-                let prefix = key(root, folder);
-                let listing = store.list_with_delimiter(Some(&prefix)).await.map_err(bucket_trouble)?;
-                let name = |path: &object_store::path::Path| path.filename().unwrap_or_default().to_owned();
-                let folders = listing.common_prefixes.iter().map(|path| Entry { name: name(path), folder: true });
-                let files = listing.objects.iter().map(|object| Entry { name: name(&object.location), folder: false });
-                Ok(folders.chain(files).collect())
-            }
+            Remote::Bucket(bucket) => bucket.list(folder).await,
             Remote::Local { root } => {
                 let folder = folder.iter().fold(root.clone(), |path, name| path.join(name));
                 let unreadable = |error| Trouble::Unfit(format!("cannot list {}: {error}", folder.display()));
@@ -323,17 +308,7 @@ impl Remote<'_> {
                 }
                 Ok(())
             }
-            Remote::Bucket { store, root } => {
-                let key = key(root, path);
-                let size = store.head(&key).await.map_err(bucket_trouble)?.size;
-                let mut from = 0;
-                while from < size {
-                    let to = size.min(from + RANGE_BYTES);
-                    sink.write(&store.get_range(&key, from..to).await.map_err(bucket_trouble)?)?;
-                    from = to;
-                }
-                Ok(())
-            }
+            Remote::Bucket(bucket) => bucket.read(path, sink).await,
             Remote::Local { root } => {
                 let path = path.iter().fold(root.clone(), |path, name| path.join(name));
                 let unreadable = |error| Trouble::Unfit(format!("cannot read {}: {error}", path.display()));
@@ -362,25 +337,6 @@ struct ListedFile {
     path: String,
     #[serde(default)]
     is_dir: bool,
-}
-
-fn key(root: &[String], path: &[String]) -> object_store::path::Path {
-    root.iter().chain(path).map(String::as_str).collect()
-}
-
-fn bucket_trouble(error: object_store::Error) -> Trouble {
-    use object_store::Error;
-    match error {
-        Error::NotFound { .. } => Trouble::Unfit(format!("{error}; is AWS_ENDPOINT_URL right?")),
-        // Credentials may be mended without a new version.
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-            let reason = format!("{error}; see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
-            Trouble::Registry(RegistryError::Denied { server: "the object store".into(), reason })
-        }
-        error => Trouble::Later(format!(
-            "{error}; are AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set as they should be?"
-        )),
-    }
 }
 
 /// A file that is being written: hashed as it comes, held to the budget. The writes are small and go to a local disk,

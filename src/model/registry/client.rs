@@ -12,11 +12,12 @@
 
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::RegistryError;
+use crate::http_client;
 use crate::model::source::{Pointer, RegisteredModel};
 
 /// How long a connection may take to come about.
@@ -111,22 +112,15 @@ impl MlflowClient {
     /// [`RegistryError::Settings`] for credentials that fit no header and for certificates that cannot be read.
     pub fn new(server: Url, credentials: Credentials, certificates: Option<&[u8]>) -> Result<Self, RegistryError> {
         credentials.check()?;
-        let mut builder = Client::builder()
+        let settings = |error| {
+            RegistryError::Settings(format!("MLFLOW_TRACKING_SERVER_CERT_PATH names no PEM certificates: {error}"))
+        };
+        let builder = http_client::builder(certificates)
+            .map_err(settings)?
             // The server closes idle connections after some seconds: one kept from poll to poll would be dead, or die just now.
             .pool_max_idle_per_host(0)
-            .user_agent(concat!("fraud-scorer/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            // A redirect could carry the header to another host.
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(pem) = certificates {
-            let settings = |error| {
-                RegistryError::Settings(format!("MLFLOW_TRACKING_SERVER_CERT_PATH names no PEM certificates: {error}"))
-            };
-            for certificate in Certificate::from_pem_bundle(pem).map_err(settings)? {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
+            .read_timeout(READ_TIMEOUT);
         let http = builder.build().map_err(|error| RegistryError::Settings(format!("no HTTP client: {error}")))?;
         Ok(MlflowClient { server, http, credentials })
     }

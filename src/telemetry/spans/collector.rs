@@ -15,9 +15,10 @@ use opentelemetry_sdk::trace::SpanData;
 use percent_encoding::percent_decode_str;
 use prost::Message as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::{Client, Response, Url};
 
 use super::export::ExportError;
+use crate::http_client;
 
 /// How long a request may take, unless a variable says otherwise.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -52,19 +53,16 @@ impl Collector {
     /// A variable that says nothing usable, by its name and never with its value, which may be a secret.
     pub(super) fn new(endpoint: Url, variable: impl Fn(&str) -> Option<String>) -> Result<Collector, ExportError> {
         let (time_limit, headers) = (time_limit(&variable)?, headers(&variable)?);
-        let mut builder = Client::builder()
-            .user_agent(concat!("fraud-scorer/", env!("CARGO_PKG_VERSION")))
-            .timeout(time_limit)
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some((name, path)) = either(&variable, "CERTIFICATE") {
-            let unusable = |error: &dyn std::fmt::Display| ExportError::Variable(format!("{name}: {error}"));
-            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
-            for certificate in Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))? {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
+        let builder = match either(&variable, "CERTIFICATE") {
+            None => http_client::builder(None),
+            Some((name, path)) => std::fs::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| http_client::builder(Some(&pem)))
+                .map_err(|error| format!("{name}: {error}")),
+        };
+        let client = builder.map_err(ExportError::Variable)?.timeout(time_limit).build()?;
         let resource = ResourceAttributesWithSchema::from(&resource());
-        Ok(Collector { client: builder.build()?, endpoint, headers, resource })
+        Ok(Collector { client, endpoint, headers, resource })
     }
 
     /// The address for people: without a query, which may hold a token.
