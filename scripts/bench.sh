@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo=${CARGO:-cargo}
 python=.runtime/venv/bin/python
 
-# Name, duration on two cores, what it says. tests/deploy/test_makefile.py reads this table.
+# Name, duration on two cores, what is measured. tests/deploy/test_makefile.py reads this table.
 measurements() {
     cat <<'TABLE'
   throughput     6 min   records per CPU-second and on the wall, against pass-through and ONNX Runtime alone
@@ -36,7 +36,7 @@ usage() {
     echo
     measurements
     echo
-    echo "The options of those on a broker: make bench ARGS='NAME --help'. All about them: benches/README.md."
+    echo "The options of those on a broker: make bench ARGS='NAME --help'. More: benches/README.md."
 }
 
 # Python is only needed where models and records were not made yet, or by another script than today's.

@@ -5,27 +5,29 @@
 //! ```
 //!
 //! The two runs of a pair are neighbours in time, and each program is first as often as the other, so that neither slow
-//! changes of the machine nor the order favours one. `score` is measured by the CPU time of the whole process, its start
-//! included, over a file long enough that the start does not matter.
+//! changes of the machine nor the order favours one. `score` is measured by the CPU time of the whole process over a long
+//! file, without what it takes over a file of one line: with trees, the start takes as long as hundreds of thousands of rows.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::contender::{Contender, Guarantee, onnxruntime_library};
 use crate::interval;
+use crate::machine::cores;
 use crate::measure::Bench;
 use crate::options::Options;
-use crate::processes::ended_children_cpu;
+use crate::processes::{ended_children_cpu, machine_busy, own_cpu};
 use crate::reaper;
 use crate::report::{Spread, table, warn_of_shares};
 use crate::root;
 use crate::workload::{Model, Records};
 
-/// What a change must leave of the records per CPU-second.
+/// The lowest ratio of records per CPU-second that a change may have.
 const GOAL: f64 = 0.98;
 
 /// Rows that `score` reads in one run.
-const SCORED: u64 = 1_000_000;
+const SCORED: u64 = 2_000_000;
 
 /// What is compared, and how.
 #[derive(Clone, Debug, clap::Args)]
@@ -140,12 +142,9 @@ pub fn compare(bench: Option<&Bench>, arguments: &Arguments) -> bool {
             line.ratios.push(ratio);
         }
     }
-    for (name, binary) in [old, new] {
-        println!(
-            "\n{name}: {}, version {}",
-            binary.path.strip_prefix(root()).unwrap_or(&binary.path).display(),
-            binary.version
-        );
+    println!();
+    for (name, Binary { path, version }) in [old, new] {
+        println!("{name}: {}, version {version}", path.strip_prefix(root()).unwrap_or(path).display());
     }
     println!("\nRecords per CPU-second, NEW / OLD\n");
     let goal = arguments.at_least.unwrap_or(GOAL);
@@ -211,7 +210,10 @@ impl Subject<'_> {
                 measured.per_cpu_second()
             }
             Subject::Score { file, model } => {
+                let (began, before) = (Instant::now(), foreign_cpu());
                 let found = file.score(*model, &binary.path);
+                let foreign = foreign_cpu().saturating_sub(before);
+                others.push(foreign.as_secs_f64() / began.elapsed().as_secs_f64() / cores() as f64);
                 eprintln!("    {:<52} {found:>9.0}/CPU-s", format!("{name}, score, {}", model.name()));
                 found
             }
@@ -229,26 +231,43 @@ impl InputFile {
     fn write(options: &Options, rows: u64) -> InputFile {
         let folder = tempfile::tempdir_in(options.clone().broker_directory()).unwrap();
         reaper::remove_at_end(folder.path());
-        let file = InputFile { folder, rows };
-        Records::read().write(&file.path(), rows);
+        let (records, file) = (Records::read(), InputFile { folder, rows });
+        records.write(&file.all(), rows);
+        records.write(&file.first(), 1);
         file
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("records.jsonl")
+    fn all(&self) -> PathBuf {
+        self.folder.path().join("all.jsonl")
     }
 
-    /// Rows per CPU-second of the whole process.
-    fn score(&self, model: Model, binary: &Path) -> f64 {
-        let mut command = Command::new(binary);
-        command.args(["score", "--output", "/dev/null", "--input"]).arg(self.path());
-        command.arg("--model").arg(model.bundle());
-        command.env("ORT_DYLIB_PATH", onnxruntime_library()).env_remove("RUST_LOG").stdin(Stdio::null());
-        let before = ended_children_cpu();
-        let ended = command.output().unwrap();
-        let taken = ended_children_cpu() - before;
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success(), "{} score, {}: {said}", binary.display(), ended.status);
-        self.rows as f64 / taken.as_secs_f64()
+    /// The first row alone: what a run over it takes is the program's start.
+    fn first(&self) -> PathBuf {
+        self.folder.path().join("first.jsonl")
     }
+
+    /// Rows per CPU-second, without the start.
+    fn score(&self, model: Model, binary: &Path) -> f64 {
+        let start = score(model, binary, &self.first());
+        (self.rows - 1) as f64 / (score(model, binary, &self.all()) - start).as_secs_f64()
+    }
+}
+
+/// CPU time of all that is neither this program nor one of its ended children, so far.
+fn foreign_cpu() -> Duration {
+    machine_busy().saturating_sub(own_cpu() + ended_children_cpu())
+}
+
+/// CPU time of the whole process.
+fn score(model: Model, binary: &Path, input: &Path) -> Duration {
+    let mut command = Command::new(binary);
+    command.args(["score", "--output", "/dev/null", "--input"]).arg(input);
+    command.arg("--model").arg(model.bundle());
+    command.env("ORT_DYLIB_PATH", onnxruntime_library()).env_remove("RUST_LOG").stdin(Stdio::null());
+    let before = ended_children_cpu();
+    let ended = command.output().unwrap();
+    let taken = ended_children_cpu() - before;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{} score, {}: {said}", binary.display(), ended.status);
+    taken
 }
