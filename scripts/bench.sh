@@ -15,7 +15,7 @@ measurements() {
   latency        6 min   from send to receipt at 100, 2,000 and 20,000 records/s, against an echo
   scaling        4 min   threads and processes, and what the capacity model says of them
   all           15 min   the three above, one after the other
-  ab            15 min   two fraud-scorer programs in pairs: ab OLD NEW
+  ab            10 min   two fraud-scorer programs in pairs: ab OLD NEW
   peers            1 h   other ways to do the same job, and then http; builds them first (10 min, 3 GB)
   http           5 min   scoring over HTTP, against FastAPI and MLflow
   soak          10 min   memory at full load; --duration 1h is longer
@@ -27,7 +27,7 @@ measurements() {
   micro          1 min   the stages one by one, without Kafka
   kernel         2 min   the tree kernel against ONNX Runtime: trees x depth x library x batch
   kernel-peers   5 min   the same trees in XGBoost, LightGBM, lleaves and tl2cgen; builds them first
-  smoke          3 min   a little of everything on a broker, to see that it runs; writes no results
+  smoke          4 min   a little of everything on a broker, to see that it runs; writes no results
 TABLE
 }
 
