@@ -82,7 +82,9 @@ def summary(output: Path) -> dict[str, Any]:
 
 def test_the_two_locks_go_together() -> None:
     """The environment is that of the training plus a lock made to fit: nothing is missing."""
-    command = [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"]
+    # The environment itself has no pip; another interpreter's runs in it.
+    pip = [str(Path(sys.base_prefix) / "bin/python3"), "-m", "pip", "--disable-pip-version-check"]
+    command = [*pip, "--python", sys.executable, "check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
 
