@@ -218,7 +218,7 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
     let name = format!("scoring-{number}");
     let producer = match settings.guarantee {
         Guarantee::ExactlyOnce => {
-            let id = format!("{}-{}-{number}", settings.group, settings.instance_id);
+            let id = client::transactional_id(&settings.group, &settings.instance_id, number);
             client::transactional_config(&settings.kafka, &id)
         }
         Guarantee::AtLeastOnce => client::idempotent_config(&settings.kafka),
@@ -235,7 +235,7 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         name,
         input_topic: settings.topics.input.clone(),
         destination,
-        consumer: client::consumer_config(&settings.kafka, &settings.group),
+        consumer: client::consumer_config(&settings.kafka, &settings.group, number, settings.threads),
         max_batch: settings.max_batch,
         amount_feature: settings.amount_feature.clone(),
     }

@@ -10,7 +10,7 @@ type Read = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
 /// Everything in partition 1 of `topic`.
 fn read(base: &ClientConfig, topic: &str, count: usize) -> Vec<Read> {
-    let consumer: Arc<BaseConsumer> = Arc::new(consumer_config(base, "test").create().expect("a consumer"));
+    let consumer: Arc<BaseConsumer> = Arc::new(consumer_config(base, "test", 0, 1).create().expect("a consumer"));
     let queue = RecordQueue::new(consumer.clone());
     queue.forward(topic, 1);
     let mut list = TopicPartitionList::new();
