@@ -6,6 +6,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # Further arguments: make demo ARGS='--rate 5000 --duration 30s'
 ARGS ?=
+# Stages of make test: make test STAGES='lint test-rust'
+STAGES ?=
 
 release := target/release
 trial := target/trial
@@ -24,9 +26,9 @@ beside = @cmp --silent .runtime/onnxruntime/libonnxruntime.so $(1)/libonnxruntim
 .PHONY: help
 help: ## Show this list
 	@echo "make TARGET [ARGS='further arguments']"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# ---- build and run ---------------------------------------------------------------------------------------------
+##@ First minutes
 
 .PHONY: build
 build: onnxruntime ## Build both binaries into target/release, with ONNX Runtime beside them
@@ -34,7 +36,7 @@ build: onnxruntime ## Build both binaries into target/release, with ONNX Runtime
 	$(call beside,$(release))
 
 .PHONY: onnxruntime
-onnxruntime: ## Get ONNX Runtime into .runtime/onnxruntime
+onnxruntime: # Get ONNX Runtime into .runtime/onnxruntime
 	@scripts/onnxruntime.sh
 
 .PHONY: demo
@@ -44,6 +46,16 @@ demo: onnxruntime ## Try everything in one process: embedded broker, load, worke
 	CFLAGS='-O1 -g0' $(CARGO) build --profile trial --no-default-features --locked --bin fraud-scorer
 	$(call beside,$(trial))
 	$(trial)/fraud-scorer demo $(ARGS)
+
+.PHONY: retrain-demo
+retrain-demo: build kafka-jars python-env ## A model rots, is trained anew, and replaced in a running worker (5 min)
+	$(venv)/bin/python -m demos.retrain $(ARGS)
+
+.PHONY: incident-demo
+incident-demo: build kafka-jars python-env ## Things go wrong, alerts fire, mails arrive (7 min; at the shipped times: ARGS=--full)
+	$(venv)/bin/python -m demos.incident $(ARGS)
+
+##@ Run it
 
 .PHONY: kafka
 kafka: ## Start a real Kafka broker at 127.0.0.1:9092, in the background
@@ -65,13 +77,7 @@ produce: build ## Send transactions to 127.0.0.1:9092
 check: build ## Ask the worker whether model, ONNX Runtime, broker and topics are in order
 	$(release)/fraud-scorer check $(ARGS)
 
-.PHONY: retrain-demo
-retrain-demo: build kafka-jars python-env ## A model rots, is trained anew, and replaced in a running worker (5 min)
-	$(venv)/bin/python -m demos.retrain $(ARGS)
-
-.PHONY: incident-demo
-incident-demo: build kafka-jars python-env ## Things go wrong, alerts fire, mails arrive (7 min; at the shipped times: ARGS=--full)
-	$(venv)/bin/python -m demos.incident $(ARGS)
+##@ Models
 
 .PHONY: train
 train: python-env ## Train the models anew; the data: ARGS='--data creditcard.csv'
@@ -86,83 +92,17 @@ drift-report: ## How far scored rows are from the training data: ARGS='--source 
 airflow: python-env ## Run the schedule's DAG once, in a local Airflow: ARGS='{"source": "FOLDER"}'
 	scripts/airflow-env.sh dags test fraud_retrain --conf '$(or $(ARGS),{})'
 
-# Further arguments to the measurements: make bench-throughput ARGS='--rounds 5'; benches/README.md tells of all.
-measure := $(CARGO) bench --locked --bench end_to_end --
-SOAK ?= 10m
+##@ Measure
 
 .PHONY: bench
-bench: bench-inputs ## Measure the worker against references, on a real broker: throughput, latency, scaling (15 min)
-	$(measure) all $(ARGS)
+bench: ## List the measurements; run one: ARGS='throughput --rounds 5' (benches/README.md)
+	@CARGO='$(CARGO)' scripts/bench.sh $(ARGS)
 
-.PHONY: bench-throughput
-bench-throughput: bench-inputs ## Records per CPU-second and on the wall, against pass-through and ONNX Runtime alone
-	$(measure) throughput $(ARGS)
-
-.PHONY: bench-latency
-bench-latency: bench-inputs ## From send to receipt at 100, 2,000 and 20,000 records/s, against an echo
-	$(measure) latency $(ARGS)
-
-.PHONY: bench-scaling
-bench-scaling: bench-inputs ## Threads and processes, and the capacity model's prediction of them
-	$(measure) scaling $(ARGS)
-
-.PHONY: bench-peers
-bench-peers: bench-inputs ## Other ways to do the same job (benches/peers), against the worker: over Kafka, then over HTTP
-	$(measure) peers $(ARGS)
-
-.PHONY: bench-http
-bench-http: bench-inputs ## The second half of bench-peers alone: /v1/score and /invocations against FastAPI and MLflow (5 min)
-	$(measure) http $(ARGS)
-
-.PHONY: bench-soak
-bench-soak: bench-inputs ## Memory at full load for SOAK=10m; fails where it grows
-	$(measure) soak --duration $(SOAK) $(ARGS)
-
-.PHONY: bench-swap
-bench-swap: bench-inputs ## One model for another 1,000 times under load: verdicts, versions, memory; fails where one is wrong
-	$(measure) swap $(ARGS)
-
-.PHONY: bench-shadow
-bench-shadow: bench-inputs ## What a challenger in the shadow costs per CPU-second
-	$(measure) shadow $(ARGS)
-
-.PHONY: bench-statistics
-bench-statistics: bench-inputs ## What librdkafka's statistics cost per CPU-second
-	$(measure) statistics $(ARGS)
-
-.PHONY: bench-profile
-bench-profile: bench-inputs ## Where the worker's time goes, as a flame graph (needs perf)
-	$(measure) profile $(ARGS)
-
-.PHONY: bench-smoke
-bench-smoke: bench-inputs ## Whether the measurements still run; writes no results
-	$(measure) smoke $(ARGS)
-
-.PHONY: bench-micro
-bench-micro: onnxruntime ## Measure the stages one by one
-	$(CARGO) bench --locked --bench micro $(ARGS)
-
-.PHONY: bench-metrics
-bench-metrics: bench-inputs ## What metrics and drift take of the hot path (1 min)
-	@mkdir -p benches/results
-	$(CARGO) bench --locked -p fraud-scorer --bench metrics -- --results benches/results/metrics.json $(ARGS)
-
-.PHONY: bench-kernel
-bench-kernel: bench-inputs ## The tree kernel against ONNX Runtime: trees x depth x library x batch (2 min)
-	@scripts/python-env.sh && $(venv)/bin/python benches/workload/grid.py .runtime/bench-grid
-	$(CARGO) bench --locked -p fraud-scorer --bench kernel -- --results benches/results/kernel.json
-
-.PHONY: bench-kernel-peers
-bench-kernel-peers: bench-inputs ## The same trees in XGBoost, LightGBM, lleaves and tl2cgen
-	benches/peers/build.sh kernels
-	mkdir -p benches/results
-	.runtime/peers/kernels/bin/python benches/peers/kernels/measure.py --output benches/results/kernel-peers.json
-
-# ---- check -----------------------------------------------------------------------------------------------------
+##@ Develop
 
 .PHONY: test
-test: ## Everything that must pass before a change goes in: lint and all tests
-	@MAKE='$(MAKE)' scripts/test.sh
+test: ## Everything that must pass before a change goes in; a part of it: STAGES='lint test-rust'
+	@MAKE='$(MAKE)' STAGES='$(STAGES)' scripts/test.sh
 
 .PHONY: lint
 lint: python-env ## Formatting, clippy, dependency rules, ruff
@@ -183,32 +123,32 @@ audit: ## Known vulnerabilities of the dependencies; fetches the advisory databa
 	scripts/cargo-deny.sh --locked check advisories
 
 .PHONY: test-rust
-test-rust: onnxruntime kafka-jars python-env ## Rust tests, those against a real broker and a real MLflow server included
+test-rust: onnxruntime kafka-jars python-env # Rust tests, those against a real broker and a real MLflow server included
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-python
-test-python: python-env kafka-jars ## Tests of the training package, those against MLflow and Kafka included
+test-python: python-env kafka-jars # Tests of the training package, those against MLflow and Kafka included
 	cd training && ../$(venv)/bin/pytest
 
 .PHONY: test-spark
-test-spark: ## Tests of the Spark engine, in local mode (needs Java 17)
+test-spark: # Tests of the Spark engine, in local mode (needs Java 17)
 	@scripts/spark-env.sh
 	cd training && ../.runtime/spark/bin/python -m pytest -p no:cacheprovider tests/test_spark.py
 
 .PHONY: test-drift
-test-drift: onnxruntime kafka-jars ## Tests of the drift report: Evidently, a real worker's verdicts, a real Pushgateway
+test-drift: onnxruntime kafka-jars # Tests of the drift report: Evidently, a real worker's verdicts, a real Pushgateway
 	@scripts/drift-env.sh
 	$(CARGO) build --workspace --locked --quiet
 	cd training && ../.runtime/drift/bin/python -m pytest -p no:cacheprovider tests/test_drift_report.py
 
 .PHONY: test-deploy
-test-deploy: python-env airflow-env mlflow-env test-http ## Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
+test-deploy: python-env airflow-env mlflow-env test-http # Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
 	$(venv)/bin/pytest -q tests/deploy
 
 .PHONY: test-http
-test-http: onnxruntime test-env ## Tests of the HTTP API against its description, and of the console in Chromium
+test-http: onnxruntime test-env # Tests of the HTTP API against its description, and of the console in Chromium
 	$(CARGO) build --locked --quiet
 	.runtime/test-venv/bin/pytest -q tests/http
 
@@ -239,9 +179,3 @@ test-env:
 .PHONY: kafka-jars
 kafka-jars:
 	@scripts/kafka.sh get
-
-.PHONY: bench-inputs
-bench-inputs: onnxruntime kafka-jars
-	@# Python is only needed where models and records were not made yet, or by another script than today's.
-	@[ "$$(sha256sum <benches/workload/make.py | cut -c 1-64)" = "$$(cat .runtime/bench/made-by 2>/dev/null)" ] || { \
-		scripts/python-env.sh && $(venv)/bin/python benches/workload/make.py .runtime/bench; }

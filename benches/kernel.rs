@@ -1,4 +1,4 @@
-//! `make bench-kernel`: the tree kernel against ONNX Runtime, over shapes and batch sizes, in one run on one thread.
+//! `make bench ARGS=kernel`: the tree kernel against ONNX Runtime, over shapes and batch sizes, in one run on one thread.
 //!
 //! ```text
 //!  bundles of .runtime/bench-grid (trees × depth × library) ─► ONNX Runtime and the kernel in turn ─► table, kernel.json
@@ -85,7 +85,7 @@ const WIDTH: usize = 29;
 
 /// The rows of the benchmark's first records.
 fn rows(directory: &Path) -> Vec<f32> {
-    let text = std::fs::read_to_string(directory.join("records.jsonl")).expect("make bench-inputs makes it");
+    let text = std::fs::read_to_string(directory.join("records.jsonl")).expect("make bench ARGS=kernel makes it");
     let bundle = Bundle::load(&directory.join("xgb")).unwrap();
     let mut decoder = Decoder::new(&bundle.manifest.features, 1 << 20);
     let mut rows = Rows::default();

@@ -1,4 +1,4 @@
-//! `make bench-metrics`: what metrics, and drift beside them, take of the hot path, in one run on one thread.
+//! `make bench ARGS=metrics`: what metrics, and drift beside them, take of the hot path, in one run on one thread.
 //!
 //! ```text
 //!  records of .runtime/bench ─► decode ─► score ─► encode            ┐
@@ -69,7 +69,7 @@ struct Worker {
 fn main() {
     let results = std::env::args().skip_while(|argument| argument != "--results").nth(1);
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/bench");
-    let text = std::fs::read_to_string(directory.join("records.jsonl")).expect("make bench-inputs makes it");
+    let text = std::fs::read_to_string(directory.join("records.jsonl")).expect("make bench ARGS=metrics makes it");
     let records: Vec<&[u8]> = text.lines().take(RECORDS).map(str::as_bytes).collect();
     assert_eq!(records.len(), RECORDS);
     let exposition = metrics::install().unwrap();

@@ -82,7 +82,7 @@ fn server_properties(directory: &Path, port: u16, controller: u16) -> String {
     )
 }
 
-/// The jars of the version that the project pins; `make bench-inputs` has got them.
+/// The jars of the version that the project pins; `scripts/bench.sh` gets them.
 fn classpath() -> String {
     let output = Command::new("bash").arg(root().join("scripts/kafka.sh")).arg("classpath").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -67,6 +67,8 @@ pub struct Contender {
     pub version: String,
     /// What it runs.
     pub program: Program,
+    /// The fraud-scorer program, where it runs the worker.
+    pub worker: PathBuf,
     /// The model it scores; the references move records and score none.
     pub model: Option<Model>,
     /// What it promises; pass-through promises nothing.
@@ -108,6 +110,7 @@ impl Contender {
             name: "fraud-scorer".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             program: Program::Worker(further.to_vec()),
+            worker: env!("CARGO_BIN_EXE_fraud-scorer").into(),
             model: Some(model),
             guarantee: Some(guarantee),
             threads,
@@ -160,7 +163,7 @@ impl Contender {
         let model = self.model.unwrap_or(Model::Lr);
         let mut command = match &self.program {
             Program::Worker(further) => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_fraud-scorer"));
+                let mut command = Command::new(&self.worker);
                 command.args(["run", "--brokers", &job.brokers, "--group", &job.group]);
                 command.args(["--input-topic", &job.input, "--output-topic", &job.output]);
                 command.args(["--dead-letter-topic", &job.dead_letter]);
@@ -190,10 +193,15 @@ impl Contender {
         command.env("GUARANTEE", self.guarantee.unwrap_or(Guarantee::AtLeastOnce).code());
         command.env("COMMIT_MS", COMMIT_INTERVAL.as_millis().to_string()).env("LINGER", job.linger.to_string());
         command.env("PORT", job.port.to_string());
-        command.env("ORT_DYLIB_PATH", root().join(".runtime/onnxruntime/libonnxruntime.so"));
+        command.env("ORT_DYLIB_PATH", onnxruntime_library());
         command.envs(&self.environment);
         command
     }
+}
+
+/// ONNX Runtime, for programs that lie elsewhere than it does.
+pub fn onnxruntime_library() -> PathBuf {
+    root().join(".runtime/onnxruntime/libonnxruntime.so")
 }
 
 /// `./program` is meant from the directory the command runs in; a bare name is looked for in PATH.

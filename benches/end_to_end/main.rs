@@ -12,19 +12,21 @@
 //! | `broker`, `topics`, `workload` | the broker, its topics, models and records |
 //! | `contender`, `reference` | what is measured: the contract, and the yardsticks that keep it |
 //! | `reaper`, `processes`, `measure` | how: process groups, /proc, one run over the loaded topic |
-//! | `throughput`, `latency`, `scaling`, `peers`, `http`, `soak`, `swap`, `shadow`, `statistics`, `profile` | one file per command |
-//! | `report`, `chart`, `flame`, `machine` | what comes out |
+//! | `throughput`, `latency`, `scaling`, `peers`, `http`, `soak`, `swap`, `shadow`, `statistics`, `profile`, `ab` | one file per command |
+//! | `report`, `interval`, `chart`, `flame`, `machine` | what comes out |
 //!
 //! Machines are noisy: a claim is a ratio of two contenders of the same round, never a figure of its own. The method,
 //! and the contract for contenders, are in benches/README.md.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod ab;
 mod broker;
 mod capacity;
 mod chart;
 mod contender;
 mod flame;
 mod http;
+mod interval;
 mod latency;
 mod machine;
 mod measure;
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Shadow(options) => shadow::run(&loaded(options)),
         Command::Statistics(options) => statistics::run(&loaded(options)),
         Command::Profile(options) => profile::run(&loaded(options)),
+        Command::Ab(arguments) => return code(ab::run(&arguments)),
         Command::Smoke(options) => return code(smoke(options)),
     }
     ExitCode::SUCCESS
@@ -124,6 +127,7 @@ fn smoke(options: Options) -> bool {
     latency::run(&bench);
     scaling::run(&bench);
     shadow::run(&bench);
+    ab::compare(Some(&bench), &ab::Arguments::smoke(bench.options.clone()));
     let asked = http::run(&bench);
     let swapped = swap::run(&bench);
     soak::run(&bench) && swapped && asked

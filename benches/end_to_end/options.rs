@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ab;
 use crate::machine::scratch_memory;
 use crate::workload::Model;
 
@@ -43,6 +44,8 @@ pub enum Command {
     Statistics(Options),
     /// A flame graph of the worker at full load (needs perf)
     Profile(Options),
+    /// One fraud-scorer program against another, per CPU-second
+    Ab(ab::Arguments),
     /// A little of everything, to see that it runs; writes no results
     Smoke(Options),
     /// One of the references, as a process of its own

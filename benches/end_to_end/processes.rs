@@ -19,6 +19,11 @@ pub fn own_cpu() -> Duration {
     Stat::read("/proc/self/stat").unwrap().own
 }
 
+/// User and system time of this program's children that have ended and were waited for, so far.
+pub fn ended_children_cpu() -> Duration {
+    Stat::read("/proc/self/stat").unwrap().of_ended_children
+}
+
 /// Time that all cores together did not idle, by whomever, so far; on a virtual machine that includes what the host
 /// gave to others meanwhile.
 pub fn machine_busy() -> Duration {

@@ -1,6 +1,8 @@
 //! The models and the records, as `benches/workload/make.py` made them, and how they get into a topic.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -66,7 +68,7 @@ impl Records {
     pub fn read() -> Records {
         let path = folder().join("records.jsonl");
         let text = std::fs::read(&path)
-            .unwrap_or_else(|error| panic!("{}: {error}; make them with: make bench-inputs", path.display()));
+            .unwrap_or_else(|error| panic!("{}: {error}; scripts/bench.sh makes them", path.display()));
         let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
         Records { text, ends }
     }
@@ -76,6 +78,16 @@ impl Records {
         let line = (number % self.ends.len() as u64) as usize;
         let start = if line == 0 { 0 } else { self.ends[line - 1] + 1 };
         &self.text[start..self.ends[line]]
+    }
+
+    /// Writes the first `count` of that repetition to a file, one a line.
+    pub fn write(&self, path: &Path, count: u64) {
+        let mut file = BufWriter::new(File::create(path).unwrap());
+        for number in 0..count {
+            file.write_all(self.get(number)).unwrap();
+            file.write_all(b"\n").unwrap();
+        }
+        file.flush().unwrap();
     }
 
     /// Mean length.

@@ -1,4 +1,4 @@
-"""Makes tree models of many shapes for `make bench-kernel`: trees x depth x library, as bundles.
+"""Makes tree models for `make bench ARGS=kernel`: trees x depth x library, as bundles.
 
     python benches/workload/grid.py .runtime/bench-grid
 

@@ -52,7 +52,7 @@ sum(rate(fraud_scorer_kafka_messages_total{client=\"producer\"}[5m]))
 A scoring thread counts in plain memory: per row an addition or two for each of decision, score, amount and timestamp; per
 batch a few clock readings; per commit some dozens of atomic additions. Nothing is allocated, locked or sent per row. The
 Kafka clients' statistics are read by the thread once a second (consumer) and every five (producers), some tens of
-microseconds each. `make bench-metrics` measures what all of it takes of the hot path, and what drift takes beside it;
+microseconds each. `make bench ARGS=metrics` measures what all of it takes of the hot path, and what drift takes beside it;
 [PERFORMANCE.md](PERFORMANCE.md) has the figures. `-X statistics.interval.ms=0` turns the clients' statistics off, and lag
 with them.
 
