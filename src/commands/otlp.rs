@@ -3,9 +3,9 @@
 //! A flag decides over OpenTelemetry's variables, of these the one for traces over the one for everything. Headers may hold
 //! a token: they come from the environment only.
 
-use anyhow::{anyhow, bail};
 use crate::http_client;
 use crate::telemetry::spans::export::ExportSettings;
+use anyhow::{anyhow, bail};
 
 /// Where a collector listens that runs beside the worker, if OpenTelemetry's variables ask for one and name none.
 const BESIDE: &str = "http://localhost:4318";

@@ -18,7 +18,8 @@ mod open;
 pub use open::bucket;
 
 /// Why a build without the feature `object-store` opens nothing, and what to do.
-pub const ABSENT: &str = "this build has no archive and no S3 (cargo feature `archive`): `make build` makes the whole one";
+pub const ABSENT: &str =
+    "this build has no archive and no S3 (cargo feature `archive`): `make build` makes the whole one";
 
 /// A folder or a prefix in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,8 +50,7 @@ pub fn bucket(name: &str, further: Option<&str>) -> Result<AmazonS3, String> {
     let options =
         ClientOptions::new().with_allow_http(plain).with_connect_timeout(CONNECT_TIME).with_timeout(REQUEST_TIME);
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIME };
-    let mut builder =
-        AmazonS3Builder::from_env().with_bucket_name(name).with_client_options(options).with_retry(retry);
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(name).with_client_options(options).with_retry(retry);
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint);
     }

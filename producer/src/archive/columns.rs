@@ -6,8 +6,8 @@
 //!
 //! No value is ever missing. Rows are in the order in which they were sent.
 
-use std::io::Write as _;
 use super::{Part, parquet_part};
+use std::io::Write as _;
 
 pub(super) const TRANSACTION: &str = "transaction_id";
 pub(super) const EVENT_TIME: &str = "event_time";

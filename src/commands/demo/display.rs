@@ -90,7 +90,8 @@ impl Display {
 
 /// Which build this is: what it can do, and whether its figures say anything.
 fn build() -> String {
-    let parts = [("archive", cfg!(feature = "archive")), ("TLS", cfg!(feature = "tls")), ("zstd", cfg!(feature = "zstd"))];
+    let parts =
+        [("archive", cfg!(feature = "archive")), ("TLS", cfg!(feature = "tls")), ("zstd", cfg!(feature = "zstd"))];
     let absent: Vec<_> = parts.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
     match (cfg!(debug_assertions), absent.as_slice()) {
         (true, _) => "debug".to_owned(),
