@@ -19,8 +19,6 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("auto.offset.reset", "earliest"), // a new group scores what is there: nothing lost
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("isolation.level", "read_committed"),
-    // A record that was damaged on its way or on a disk is not scored as if it were whole.
-    ("check.crcs", "true"),
     // A worker that dies is noticed after this long (librdkafka's default is 45 s).
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
