@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 
 use crate::drift::DriftSettings;
 use crate::kafka::client;
+use crate::kafka::position::Reset;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
@@ -218,11 +219,15 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
     let name = format!("scoring-{number}");
     let producer = match settings.guarantee {
         Guarantee::ExactlyOnce => {
-            let id = format!("{}-{}-{number}", settings.group, settings.instance_id);
+            let id = client::transactional_id(&settings.group, &settings.instance_id, number);
             client::transactional_config(&settings.kafka, &id)
         }
         Guarantee::AtLeastOnce => client::idempotent_config(&settings.kafka),
     };
+    let reset = Reset::of(&settings.kafka);
+    // A partition's end says that there is nothing more to score.
+    let mut consumer = client::consumer_config(&settings.kafka, &settings.group, number, settings.threads);
+    consumer.set("auto.offset.reset", reset.property()).set("enable.partition.eof", "true");
     ThreadSettings {
         commit: CommitSettings {
             name: name.clone(),
@@ -235,7 +240,8 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         name,
         input_topic: settings.topics.input.clone(),
         destination,
-        consumer: client::consumer_config(&settings.kafka, &settings.group),
+        consumer,
+        reset,
         max_batch: settings.max_batch,
         amount_feature: settings.amount_feature.clone(),
     }

@@ -98,7 +98,7 @@ impl Archiver {
         shutdown: Shutdown,
     ) -> Result<Archiver, ArchiveError> {
         readiness.hold("assignment", "waiting for the consumer group");
-        let mut config = client::consumer_config(&settings.kafka, &settings.group);
+        let mut config = client::consumer_config(&settings.kafka, &settings.group, 0, 1);
         // What a partition's end says: nothing is waiting, so the clock may close a cut.
         config.set("enable.partition.eof", "true");
         let subscription = Subscription::join(&config, &settings.verdicts, Arc::new(BrokerHealth::default()))?;

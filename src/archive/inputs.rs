@@ -159,7 +159,7 @@ impl Inputs {
                 config.set(*key, *value);
             }
         }
-        let mut config = client::consumer_config(&config, group);
+        let mut config = client::consumer_config(&config, group, 0, 1);
         for (key, value) in PROPERTIES {
             config.set(*key, *value);
         }

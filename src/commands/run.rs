@@ -13,6 +13,7 @@ use super::model::ModelArguments;
 use super::otlp::OtlpArguments;
 use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
+use crate::kafka::client;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
@@ -179,6 +180,10 @@ impl WorkerArguments {
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
         kafka.check().map_err(Failure::configuration)?;
+        let transactions = (self.guarantee == Guarantee::ExactlyOnce).then_some(self.commit_interval);
+        if let Some(reason) = client::conflict(&kafka.client_config(), transactions) {
+            return Err(Failure::configuration(anyhow::anyhow!(reason)));
+        }
         let topics: Vec<&String> = [&self.input_topic, &self.output_topic, &self.dead_letter_topic]
             .into_iter()
             .chain(&self.challenger_topic)

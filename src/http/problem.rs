@@ -143,6 +143,7 @@ pub fn of_class(class: ErrorClass) -> (StatusCode, &'static str) {
         ErrorClass::UnknownSchema => (StatusCode::UNPROCESSABLE_ENTITY, "The body has an unknown form"),
         ErrorClass::InvalidEventTime => (StatusCode::UNPROCESSABLE_ENTITY, "event_time is not a time"),
         ErrorClass::InvalidScore => (StatusCode::INTERNAL_SERVER_ERROR, "The model failed"),
+        ErrorClass::Undeliverable => (StatusCode::INTERNAL_SERVER_ERROR, "The answer cannot be delivered"),
     }
 }
 

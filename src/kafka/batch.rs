@@ -18,7 +18,7 @@
 //!   `Drop`. Records borrow from the batch, so no slice of a payload outlives the message.
 //! - The batch borrows the queue, so no message outlives the client.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ use std::time::Duration;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+
+use super::failure;
+use super::message::{Message, slice};
 
 /// A queue of our own into which assigned partitions deliver.
 pub struct RecordQueue<C: ConsumerContext + 'static> {
@@ -39,7 +42,7 @@ unsafe impl<C: ConsumerContext + 'static> Send for RecordQueue<C> {}
 
 /// Memory for the pointers of one batch, reused from batch to batch.
 pub struct BatchBuffer {
-    messages: Vec<*mut sys::rd_kafka_message_t>,
+    messages: Vec<*mut Message>,
     capacity: usize,
 }
 
@@ -87,7 +90,7 @@ impl<C: ConsumerContext + 'static> RecordQueue<C> {
             // SAFETY: our queue is alive; the message, if any, becomes the batch's.
             let message = unsafe { sys::rd_kafka_consume_queue(self.queue.as_ptr(), wait) };
             if !message.is_null() {
-                buffer.messages.push(message);
+                buffer.messages.push(message.cast());
                 self.take(buffer, 0);
             }
         }
@@ -104,7 +107,7 @@ impl<C: ConsumerContext + 'static> RecordQueue<C> {
         // SAFETY: the spare capacity holds `room` pointers; librdkafka initialises the first `taken` of them.
         unsafe {
             let spare = buffer.messages.as_mut_ptr().add(held);
-            let taken = sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_milliseconds, spare, room);
+            let taken = sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_milliseconds, spare.cast(), room);
             buffer.messages.set_len(held + usize::try_from(taken).unwrap_or(0));
         }
     }
@@ -119,7 +122,7 @@ impl<C: ConsumerContext + 'static> Drop for RecordQueue<C> {
 
 /// Records taken together; given back to librdkafka when dropped.
 pub struct Batch<'a> {
-    messages: &'a mut Vec<*mut sys::rd_kafka_message_t>,
+    messages: &'a mut Vec<*mut Message>,
     _client: PhantomData<&'a ()>,
 }
 
@@ -127,7 +130,7 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         for message in self.messages.drain(..) {
             // SAFETY: each pointer came from a consume call and is destroyed only here.
-            unsafe { sys::rd_kafka_message_destroy(message) }
+            unsafe { sys::rd_kafka_message_destroy(message.cast()) }
         }
     }
 }
@@ -148,12 +151,12 @@ impl Batch<'_> {
         self.messages.iter().map(|&message| {
             // SAFETY: valid until the batch is dropped, which the borrow of `self` excludes.
             let message = unsafe { &*message };
-            if message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                Entry::Record(Record { message })
-            } else if message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
-                Entry::End { partition: message.partition, offset: message.offset }
-            } else {
-                Entry::Error { partition: message.partition, code: message.err.into(), reason: reason(message) }
+            match message.err {
+                0 => Entry::Record(Record { message }),
+                PARTITION_END => Entry::End { partition: message.partition, offset: message.offset },
+                number => {
+                    Entry::Error { partition: message.partition, code: failure::code(number), reason: reason(message) }
+                }
             }
         })
     }
@@ -181,16 +184,21 @@ pub enum Entry<'a> {
     },
 }
 
-fn reason(message: &sys::rd_kafka_message_t) -> String {
+const PARTITION_END: c_int = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF as c_int;
+
+fn reason(message: &Message) -> String {
     // SAFETY: the message is valid; for an error entry the string is librdkafka's, copied at once.
-    let text = unsafe { sys::rd_kafka_message_errstr(message) };
-    if text.is_null() { String::new() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() }
+    let text = unsafe { sys::rd_kafka_message_errstr(message.as_native()) };
+    if text.is_null() {
+        return failure::words(message.err);
+    }
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 /// One record, borrowed from its batch.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    message: &'a sys::rd_kafka_message_t,
+    message: &'a Message,
 }
 
 impl<'a> Record<'a> {
@@ -206,19 +214,19 @@ impl<'a> Record<'a> {
 
     /// The value; `None` for a tombstone.
     pub fn payload(&self) -> Option<&'a [u8]> {
-        slice(self.message.payload.cast(), self.message.len)
+        self.bytes(self.message.payload, self.message.len)
     }
 
     /// The key; `None` where there is none.
     pub fn key(&self) -> Option<&'a [u8]> {
-        slice(self.message.key.cast(), self.message.key_len)
+        self.bytes(self.message.key, self.message.key_len)
     }
 
     /// Epoch milliseconds; `None` where the record has none.
     pub fn timestamp(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: message and out-parameter are valid for the call.
-        let time = unsafe { sys::rd_kafka_message_timestamp(self.message, &mut kind) };
+        let time = unsafe { sys::rd_kafka_message_timestamp(self.message.as_native(), &mut kind) };
         (time >= 0 && kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(time)
     }
 
@@ -239,7 +247,7 @@ impl<'a> Record<'a> {
         // what follows it; in this format at least one more byte of the record does.
         unsafe {
             !self.message.payload.is_null()
-                && sys::rd_kafka_message_leader_epoch(self.message) >= 0
+                && sys::rd_kafka_message_leader_epoch(self.message.as_native()) >= 0
                 && *self.message.payload.cast::<u8>().add(self.message.len) == 0
         }
     }
@@ -249,7 +257,7 @@ impl<'a> Record<'a> {
         let (mut value, mut size) = (std::ptr::null(), 0);
         // SAFETY: the headers belong to the message; value points into them.
         let code = unsafe { sys::rd_kafka_header_get_last(headers, name.as_ptr(), &mut value, &mut size) };
-        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { slice(value.cast(), size) } else { None }
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { self.bytes(value, size) } else { None }
     }
 
     /// All headers in order; a header may have no value. For dead letters: allocates.
@@ -265,22 +273,21 @@ impl<'a> Record<'a> {
             }
             // SAFETY: a found header has a C string as its name.
             let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-            all.push((name, slice(value.cast(), size)));
+            all.push((name, self.bytes(value, size)));
         }
+    }
+
+    /// Bytes of the message.
+    fn bytes(&self, pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
+        // SAFETY: pointer and length are of memory that lives as long as the message, which the batch's borrow outlives.
+        unsafe { slice(pointer, length) }
     }
 
     fn raw_headers(&self) -> Option<*mut sys::rd_kafka_headers_t> {
         let mut headers = std::ptr::null_mut();
         // SAFETY: parses the headers on first use into memory owned by the message; the message is not shared between
         // threads while borrowed (Record is not Send).
-        let code = unsafe { sys::rd_kafka_message_headers(self.message, &mut headers) };
+        let code = unsafe { sys::rd_kafka_message_headers(self.message.as_native(), &mut headers) };
         (code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && !headers.is_null()).then_some(headers)
     }
-}
-
-/// `None` for null, as librdkafka means it (an empty value has a pointer).
-fn slice<'a>(pointer: *const u8, length: usize) -> Option<&'a [u8]> {
-    // SAFETY: librdkafka gives pointer and length of memory that lives as long as the message; the lifetime is narrowed
-    // to the batch's borrow by every caller's signature.
-    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer, length) })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -62,10 +63,56 @@ fn layered(base: &ClientConfig, defaults: &[(&str, &str)], fixed: &[(&str, &str)
     config
 }
 
-/// Properties of a scoring thread's consumer. Offsets are committed by the pipeline alone.
-pub fn consumer_config(base: &ClientConfig, group: &str) -> ClientConfig {
+/// A transaction is open for the commit interval, and then its end needs several round trips.
+const TRANSACTION_END: Duration = Duration::from_secs(1);
+
+/// Why the worker cannot keep its promises with these properties, each of which librdkafka takes; with the fix.
+/// `transactions` is the commit interval where there are any.
+pub fn conflict(base: &ClientConfig, transactions: Option<Duration>) -> Option<String> {
+    let is = |key: &str, value: &str| base.get(key).is_some_and(|set| set.trim().eq_ignore_ascii_case(value));
+    if is("group.protocol", "consumer") {
+        return Some(
+            "group.protocol=consumer: the worker answers changes of its partitions by the classic protocol, which every \
+             broker knows; leave it out"
+                .to_owned(),
+        );
+    }
+    let interval = transactions?;
+    if is("isolation.level", "read_uncommitted") {
+        return Some(
+            "isolation.level=read_uncommitted: exactly once, input that was aborted would be scored, and offsets would be \
+             read while they are still being committed; leave it out, or use --guarantee at-least-once"
+                .to_owned(),
+        );
+    }
+    let timeout = base.get("transaction.timeout.ms")?.trim().parse().map(Duration::from_millis).ok()?;
+    (timeout < interval + TRANSACTION_END).then(|| {
+        format!(
+            "transaction.timeout.ms={}: the broker would abort transactions before their end, which comes up to \
+             --commit-interval {}ms after their beginning and takes up to {} s; set it to {} or more, or leave it out",
+            timeout.as_millis(),
+            interval.as_millis(),
+            TRANSACTION_END.as_secs(),
+            (interval + TRANSACTION_END).as_millis()
+        )
+    })
+}
+
+/// The transactional id of a scoring thread: distinct for distinct groups, instances and threads, whatever characters
+/// they hold, since the group's length at the end says where the group ends. Begins with `GROUP-`: ACLs name that prefix.
+pub fn transactional_id(group: &str, instance: &str, thread: usize) -> String {
+    format!("{group}-{instance}-{thread}-{}", group.len())
+}
+
+/// Properties of a scoring thread's consumer. Offsets are committed by the pipeline alone. A static member's name is one
+/// thread's: with more than one `threads`, each has the name with its number behind it.
+pub fn consumer_config(base: &ClientConfig, group: &str, thread: usize, threads: usize) -> ClientConfig {
     let fixed = [("group.id", group), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
-    layered(base, CONSUMER_DEFAULTS, &fixed)
+    let mut config = layered(base, CONSUMER_DEFAULTS, &fixed);
+    if let Some(name) = base.get("group.instance.id").filter(|_| threads > 1) {
+        config.set("group.instance.id", format!("{name}-{thread}"));
+    }
+    config
 }
 
 /// Properties of an exactly-once thread's producer.
@@ -171,17 +218,59 @@ mod tests {
     fn the_user_decides_over_defaults_but_not_over_offsets() {
         let mut base = ClientConfig::new();
         base.set("session.timeout.ms", "30000").set("enable.auto.commit", "true");
-        let config = consumer_config(&base, "g");
+        let config = consumer_config(&base, "g", 0, 1);
         assert_eq!(config.get("session.timeout.ms"), Some("30000"));
         assert_eq!(config.get("enable.auto.commit"), Some("false"));
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
     }
 
     #[test]
+    fn what_the_worker_cannot_live_with_is_refused_with_the_fix() {
+        let second = Duration::from_secs(1);
+        for (key, value, exactly_once, at_least_once) in [
+            ("isolation.level", "read_uncommitted", true, false),
+            ("isolation.level", "read_committed", false, false),
+            ("group.protocol", "consumer", true, true),
+            ("group.protocol", "classic", false, false),
+            ("transaction.timeout.ms", "1999", true, false),
+            ("transaction.timeout.ms", "2000", false, false),
+        ] {
+            let mut base = ClientConfig::new();
+            base.set(key, value);
+            for (transactions, refused) in [(Some(second), exactly_once), (None, at_least_once)] {
+                let reason = conflict(&base, transactions);
+                assert_eq!(reason.is_some(), refused, "{key}={value} {transactions:?}");
+                assert!(reason.is_none_or(|reason| reason.starts_with(&format!("{key}={value}: "))));
+            }
+        }
+    }
+
+    #[test]
+    fn distinct_groups_instances_and_threads_have_distinct_transactional_ids() {
+        let names = ["a", "a-a", "a-a-a", "1", "1-a", "3-a-a", "-", "--", "a-1", "a-1-1", "1-1"];
+        let mut ids = std::collections::HashSet::new();
+        for group in names {
+            for instance in names {
+                for thread in [0, 1, 11] {
+                    assert!(ids.insert(transactional_id(group, instance, thread)), "{group} {instance} {thread}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_of_a_static_member_have_names_of_their_own() {
+        let mut base = ClientConfig::new();
+        base.set("group.instance.id", "pod-0");
+        assert_eq!(consumer_config(&base, "g", 0, 1).get("group.instance.id"), Some("pod-0"));
+        assert_eq!(consumer_config(&base, "g", 1, 2).get("group.instance.id"), Some("pod-0-1"));
+    }
+
+    #[test]
     fn librdkafka_accepts_every_property() {
         let base = ClientConfig::new();
         for config in [
-            consumer_config(&base, "g"),
+            consumer_config(&base, "g", 0, 1),
             transactional_config(&base, "t"),
             idempotent_config(&base),
             plain_config(&base),

@@ -1,6 +1,22 @@
 //! A call to the broker that failed, as librdkafka judges it: the one error type of the worker's Kafka calls.
 
+use std::ffi::c_int;
+
+use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// The code that a number stands for; `Unknown` for one that these bindings do not list. Brokers of a later Kafka send such.
+pub fn code(number: c_int) -> RDKafkaErrorCode {
+    sys::rd_kafka_resp_err_t::try_from(number).map_or(RDKafkaErrorCode::Unknown, RDKafkaErrorCode::from)
+}
+
+/// Words for a code, by its number where it has none.
+pub fn words(number: c_int) -> String {
+    match sys::rd_kafka_resp_err_t::try_from(number) {
+        Ok(known) => RDKafkaErrorCode::from(known).to_string(),
+        Err(_) => format!("error {number}, which librdkafka does not know"),
+    }
+}
 
 /// What failed, and whether repeating the same call may help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,5 +54,18 @@ impl From<KafkaError> for Failure {
         };
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         Failure { code, reason: error.to_string(), transient }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_nobody_listed_are_shown_by_number() {
+        assert_eq!(code(10), RDKafkaErrorCode::MessageSizeTooLarge);
+        assert_eq!((code(4711), code(-4711)), (RDKafkaErrorCode::Unknown, RDKafkaErrorCode::Unknown));
+        assert!(words(4711).contains("4711"));
+        assert!(!words(87).contains("87"), "{}", words(87));
     }
 }

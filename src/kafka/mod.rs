@@ -6,6 +6,8 @@
 //!  batch         unsafe within: librdkafka's batch consume behind a safe face
 //!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
 //!  native        unsafe within: librdkafka's batch produce behind a safe face ◄── outbox
+//!  message       librdkafka's message as plain memory: error codes are integers
+//!  position      where a partition goes on whose log does not have what comes next
 //!  failure       a call that failed, and whether to repeat it
 //!  client        what every client shares: properties, log lines, the last error
 //!  statistics    what a client says of itself: lag, and the metrics of telemetry::clients
@@ -16,8 +18,10 @@ pub mod batch;
 pub mod client;
 pub mod embedded;
 pub mod failure;
+mod message;
 mod native;
 pub mod outbox;
+pub mod position;
 pub mod startup;
 pub mod statistics;
 pub mod subscription;

@@ -2,33 +2,19 @@
 //!
 //! ```text
 //!  messages of one partition ─ produce ─► librdkafka's queue ─► broker
-//!                                │ on_send: the standing headers (of the current slot), lent to all messages of the call
-//!                                │ on_acknowledgement: they are taken back, the outcome is counted
-//!                                └─► Reports (atomics; called on librdkafka's threads)
+//!                                                               │ on_acknowledgement: the outcome is counted
+//!                                                               └─► Reports (atomics; called on librdkafka's threads)
 //! ```
 //!
-//! Why not `BaseProducer`: its `send` is a call per message that copies the topic's name, allocates headers, and brings
-//! each delivery back as an event. `rd_kafka_produce_batch` takes a partition's messages in one call but knows no
-//! headers. Interceptors (KIP-42; librdkafka's `rd_kafka_interceptor_add_on_send`) run for every message on its way in and
-//! out, so one header list can be lent to all of them, and deliveries can be counted where they happen.
+//! Why not `BaseProducer`: its `send` is a call per message that copies the topic's name and brings each delivery back as
+//! an event. `rd_kafka_produce_batch` takes a partition's messages in one call. An interceptor (KIP-42; librdkafka's
+//! `rd_kafka_interceptor_add_on_acknowledgement`) runs for every message on its way out, so deliveries are counted where
+//! they happen.
 //!
 //! Soundness, in one place:
-//! - The client owns its reports and headers: both are freed after `rd_kafka_destroy`, which ends all threads that use them.
-//! - A standing header list belongs to us. librdkafka destroys the list of a message it destroys; every message that was
-//!   lent ours passes `on_acknowledgement` first (librdkafka calls it for each delivery, failure, time-out and purge, in
-//!   `rd_kafka_dr_msgq`), where the list is detached. Messages that were never acknowledged when the client is
-//!   closed would still hold it: `Drop` purges them, counts, and rather leaks the client than closes it with one left.
-//! - There are two slots for standing lists (`native/standing.rs`), so that one can be exchanged while messages still hold
-//!   the other: [`NativeProducer::exchange_headers`] frees a list only when its slot is not the current one and none of its
-//!   lendings is open. Lending happens in calls of [`NativeProducer::produce`] and its kin only; who exchanges must be who
-//!   produces (a scoring thread), so no lending runs beside an exchange, and the count of a slot that is not current only
-//!   falls. It falls after the list was detached (release, and acquire where it is read), so who reads 0 is the last with
-//!   a pointer to it. A header list of a message's own is never taken for a standing one: both are alive, so their
-//!   addresses differ; and a message that was given a list at an address that a freed standing list once had was queued
-//!   after that slot was rewritten.
-//! - librdkafka only reads a list that belongs to a message, so broker threads may share it; into a request it copies the
-//!   list's bytes.
+//! - The client owns its reports: they are freed after `rd_kafka_destroy`, which ends all threads that use them.
 //! - Pointers in a [`ProduceBuffer`] are written and read within one call; values and keys are copied by librdkafka.
+//! - Messages are looked at as [`Message`], never through the bindings' enum of error codes.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -40,20 +26,18 @@ use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::failure::Failure;
-use crate::log_events;
+use super::failure::{self, Failure};
+use super::message::Message;
 
 mod callbacks;
 mod headers;
-mod standing;
 #[cfg(test)]
 mod tests;
 
-pub use self::callbacks::Reports;
-use self::callbacks::{Interceptors, NAME, on_error, on_log, on_new, on_statistics};
+use self::callbacks::{NAME, on_error, on_log, on_new, on_statistics};
+pub use self::callbacks::{Reports, Settled};
 use self::headers::HeaderList;
 pub use self::headers::{Headers, headers_size};
-use self::standing::Standing;
 
 /// A topic's handle.
 struct Topic {
@@ -65,7 +49,7 @@ struct Topic {
 pub struct NativeProducer<R: Reports> {
     client: NonNull<sys::rd_kafka_t>,
     topics: Vec<Topic>,
-    interceptors: Arc<Interceptors<R>>,
+    reports: Arc<R>,
 }
 
 // SAFETY: librdkafka's client and topic handles are thread-safe.
@@ -75,7 +59,7 @@ unsafe impl<R: Reports> Sync for NativeProducer<R> {}
 /// Memory for the messages of one call, reused.
 #[derive(Default)]
 pub struct ProduceBuffer {
-    messages: Vec<sys::rd_kafka_message_t>,
+    messages: Vec<Message>,
 }
 
 // SAFETY: empty between calls.
@@ -91,16 +75,11 @@ pub enum Produced {
 }
 
 impl<R: Reports> NativeProducer<R> {
-    /// A producer of `config` to `topics`; every message of [`NativeProducer::produce`] carries the `standing` headers.
-    pub fn open(
-        config: &ClientConfig,
-        topics: &[&str],
-        standing: &Headers<'_>,
-        reports: R,
-    ) -> Result<Self, KafkaError> {
-        let interceptors = Arc::new(Interceptors { reports, standing: Standing::new(standing) });
+    /// A producer of `config` to `topics`.
+    pub fn open(config: &ClientConfig, topics: &[&str], reports: R) -> Result<Self, KafkaError> {
+        let reports = Arc::new(reports);
         let native = config.create_native_config()?;
-        let opaque = Arc::as_ptr(&interceptors).cast_mut().cast::<c_void>();
+        let opaque = Arc::as_ptr(&reports).cast_mut().cast::<c_void>();
         let mut text = [0 as c_char; 512];
         // SAFETY: the configuration is valid; on success librdkafka owns it, on failure it is still ours. `opaque` outlives
         // the client (see the module's words).
@@ -120,7 +99,7 @@ impl<R: Reports> NativeProducer<R> {
             return Err(KafkaError::ClientCreation(reason));
         };
         let _ = ManuallyDrop::new(native);
-        let mut producer = NativeProducer { client, topics: Vec::new(), interceptors };
+        let mut producer = NativeProducer { client, topics: Vec::new(), reports };
         for name in topics {
             let c_name = CString::new(*name).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
             // SAFETY: client and name are valid; null takes the client's default topic configuration.
@@ -133,18 +112,7 @@ impl<R: Reports> NativeProducer<R> {
 
     /// What it reports to.
     pub fn reports(&self) -> &R {
-        &self.interceptors.reports
-    }
-
-    /// Whether [`NativeProducer::exchange_headers`] would succeed. `true` stays true until it is called.
-    pub fn can_exchange_headers(&self) -> bool {
-        self.interceptors.standing.is_free()
-    }
-
-    /// Lets messages from now on carry `standing` headers; those that are queued keep theirs. Says whether it did: not
-    /// while messages still hold the headers before the current ones. To be called by the thread that produces.
-    pub fn exchange_headers(&self, standing: &Headers<'_>) -> bool {
-        self.interceptors.standing.exchange(standing)
+        &self.reports
     }
 
     fn topic(&self, name: &str) -> Result<*mut sys::rd_kafka_topic_t, Failure> {
@@ -154,7 +122,7 @@ impl<R: Reports> NativeProducer<R> {
             .ok_or_else(|| Failure::lasting(RDKafkaErrorCode::UnknownTopic, format!("no topic {name} was opened")))
     }
 
-    /// Queues messages (key and value each, copied) for one partition of a topic, with the standing headers.
+    /// Queues messages (key and value each, copied) for one partition of a topic, without headers.
     pub fn produce<'a>(
         &self,
         topic: &str,
@@ -165,45 +133,37 @@ impl<R: Reports> NativeProducer<R> {
     ) -> Result<Produced, Failure> {
         let topic = self.topic(topic)?;
         buffer.messages.clear();
-        buffer.messages.extend(messages.map(|(key, value)| {
-            // SAFETY: all-zero is a valid message: null pointers, no error.
-            let mut message: sys::rd_kafka_message_t = unsafe { std::mem::zeroed() };
-            (message.payload, message.len) = (value.as_ptr().cast_mut().cast(), value.len());
-            if let Some(key) = key {
-                (message.key, message.key_len) = (key.as_ptr().cast_mut().cast(), key.len());
-            }
-            message._private = tag as *mut c_void;
-            message
+        buffer.messages.extend(messages.map(|(key, value)| Message {
+            err: 0,
+            topic,
+            partition,
+            payload: value.as_ptr().cast_mut().cast(),
+            len: value.len(),
+            key: key.map_or(null_mut(), |key| key.as_ptr().cast_mut().cast()),
+            key_len: key.map_or(0, <[u8]>::len),
+            offset: 0,
+            opaque: tag as *mut c_void,
         }));
         let count = buffer.messages.len();
-        self.interceptors.standing.lend(count);
         // SAFETY: topic and array are valid for the call; F_COPY makes librdkafka copy values (keys it always copies), so
         // nothing of the caller's is kept.
         let queued = unsafe {
-            let messages = buffer.messages.as_mut_ptr();
+            let messages = buffer.messages.as_mut_ptr().cast();
             sys::rd_kafka_produce_batch(topic, partition, sys::RD_KAFKA_MSG_F_COPY, messages, count as c_int)
         };
         let queued = usize::try_from(queued).unwrap_or(0);
-        // For one partition, librdkafka queues just the messages that passed `on_send`.
-        self.interceptors.standing.lent_less(count - queued);
-        let first = if queued == count {
-            None
-        } else {
-            // librdkafka marks what it did not queue; only a full queue leaves the others in order behind it.
-            let refused = |message: &&sys::rd_kafka_message_t| {
-                message.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-            };
-            buffer.messages.iter().find(refused).map(|message| RDKafkaErrorCode::from(message.err))
-        };
+        // librdkafka marks what it did not queue; only a full queue leaves the others in order behind it.
+        let refused = || buffer.messages.iter().map(|message| message.err).find(|&err| err != 0);
+        let first = if queued == count { None } else { refused() };
         buffer.messages.clear();
-        match first {
+        match first.map(|number| (failure::code(number), number)) {
             None => Ok(Produced::All),
-            Some(RDKafkaErrorCode::QueueFull) => Ok(Produced::Full(queued)),
-            Some(code) => Err(Failure::lasting(code, code.to_string())),
+            Some((RDKafkaErrorCode::QueueFull, _)) => Ok(Produced::Full(queued)),
+            Some((code, number)) => Err(Failure::lasting(code, failure::words(number))),
         }
     }
 
-    /// Queues one message with headers of its own instead of the standing ones.
+    /// Queues one message with headers.
     pub fn produce_one(
         &self,
         topic: &str,
@@ -316,12 +276,6 @@ impl<R: Reports> Drop for NativeProducer<R> {
             let client = self.client.as_ptr();
             sys::rd_kafka_purge(client, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
             sys::rd_kafka_flush(client, milliseconds(PURGE_PATIENCE));
-            let lent = self.interceptors.standing.lent();
-            if lent != 0 {
-                log_events::kafka::ProducerNotEmptied { messages: lent }.log();
-                std::mem::forget(self.interceptors.clone());
-                return;
-            }
             for topic in &self.topics {
                 sys::rd_kafka_topic_destroy(topic.handle.as_ptr());
             }
@@ -362,6 +316,12 @@ fn milliseconds(time: Duration) -> c_int {
     c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX)
 }
 
+unsafe extern "C" {
+    /// As the bindings declare it, but for what it returns: the code may be one that their enum does not list.
+    #[allow(clashing_extern_declarations)]
+    fn rd_kafka_error_code(error: *const sys::rd_kafka_error_t) -> c_int;
+}
+
 /// Takes over an error object.
 fn checked(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
     if error.is_null() {
@@ -370,7 +330,7 @@ fn checked(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
     // SAFETY: an error object of librdkafka's that is ours; the string is copied before it is freed.
     unsafe {
         let failure = Failure {
-            code: sys::rd_kafka_error_code(error).into(),
+            code: failure::code(rd_kafka_error_code(error)),
             reason: CStr::from_ptr(sys::rd_kafka_error_string(error)).to_string_lossy().into_owned(),
             transient: sys::rd_kafka_error_is_retriable(error) != 0
                 && sys::rd_kafka_error_is_fatal(error) == 0

@@ -9,6 +9,7 @@
 //! A ticket names the batch a message belongs to. At least once, a batch's offsets may be committed when its ticket has
 //! nothing undelivered; exactly once, the transaction counts for itself and tickets only feed the failure report.
 
+use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,17 +18,25 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::client::BrokerHealth;
-use super::failure::Failure;
+use super::failure::{self, Failure};
 pub use super::native::{GroupMetadata, Headers, ProduceBuffer, Produced};
-use super::native::{NativeProducer, Reports, headers_size};
+use super::native::{NativeProducer, Reports, Settled, headers_size};
 use super::statistics::Statistics;
 use crate::telemetry::clients::{Client, Role};
 
 #[cfg(test)]
 mod tests;
 
+/// Headers of a dead letter that say where its record stood (`fraud_wire::dead_letter::headers`).
+const SOURCE_PARTITION: &CStr = c"source.partition";
+const SOURCE_OFFSET: &CStr = c"source.offset";
+
 /// How many batches may be undelivered at a time; a power of two.
 pub const TICKETS: usize = 1024;
+
+/// Most messages of one producer that are remembered as refused: a request holds up to 10,000, and what is not remembered
+/// is refused again.
+const MOST_REFUSED: usize = 10_000;
 
 /// What delivery reports say: counted up by the scoring thread, down by librdkafka's.
 struct Ledger {
@@ -35,20 +44,48 @@ struct Ledger {
     /// Size in bytes of the largest message refused as too large, by kind; 0 where none was.
     largest_refused: [AtomicUsize; Kind::ALL.len()],
     failed: AtomicBool,
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<Undelivered>>,
+    refused: Mutex<Vec<Refused>>,
     health: Arc<BrokerHealth>,
     metrics: Client,
 }
 
+/// A message that was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it was to go.
+    pub partition: i32,
+    /// Why it did not.
+    pub failure: Failure,
+}
+
+/// A message that its topic does not take, however often it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it is.
+    pub kind: Kind,
+    /// Its value, where it has one.
+    pub value: Option<Vec<u8>>,
+    /// Where the record that it came from stood, as a dead letter's headers say it.
+    pub source: Option<(i32, i64)>,
+    /// The broker's reason.
+    pub reason: String,
+}
+
+/// Whether the broker means this very message, and for good. What was sent with such a message fails too, but says so
+/// (KIP-467).
+fn is_refused(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{InvalidMessage, InvalidRecord, InvalidTimestamp, UnsupportedForMessageFormat};
+    matches!(code, InvalidRecord | InvalidTimestamp | InvalidMessage | UnsupportedForMessageFormat)
+}
+
 impl Reports for Ledger {
-    fn settled(&self, tag: usize, outcome: Result<(), RDKafkaErrorCode>, size: impl FnOnce() -> usize) {
-        if let Err(code) = outcome {
-            if code == RDKafkaErrorCode::MessageSizeTooLarge {
-                self.largest_refused[tag % Kind::TAGS].fetch_max(size(), Ordering::Relaxed);
-            }
-            if let Ok(mut failure) = self.failure.lock() {
-                failure.get_or_insert_with(|| Failure::lasting(code, "a message was not delivered"));
-            }
+    fn settled(&self, message: Settled<'_>) {
+        let tag = message.tag();
+        if let Some(number) = message.error() {
+            self.not_delivered(Kind::ALL[(tag % Kind::TAGS).min(Kind::ALL.len() - 1)], number, &message);
             // Before the count: who sees nothing undelivered must see that something failed.
             self.failed.store(true, Ordering::Release);
         }
@@ -62,6 +99,39 @@ impl Reports for Ledger {
     fn statistics(&self, json: &[u8]) {
         if let Some(statistics) = Statistics::read(json) {
             self.metrics.report(&statistics);
+        }
+    }
+}
+
+impl Ledger {
+    #[cold]
+    fn not_delivered(&self, kind: Kind, number: c_int, message: &Settled<'_>) {
+        let code = failure::code(number);
+        if code == RDKafkaErrorCode::MessageSizeTooLarge {
+            self.largest_refused[kind as usize].fetch_max(message.size(), Ordering::Relaxed);
+        }
+        if is_refused(code)
+            && let Ok(mut refused) = self.refused.lock()
+            && refused.len() < MOST_REFUSED
+        {
+            let header = |name| std::str::from_utf8(message.header(name)?).ok()?.parse::<i64>().ok();
+            let partition = header(SOURCE_PARTITION).and_then(|partition| i32::try_from(partition).ok());
+            refused.push(Refused {
+                kind,
+                // A dead letter's value is the record's own, and its headers say where that stood.
+                value: (kind != Kind::DeadLetter).then(|| message.value().map(<[u8]>::to_vec)).flatten(),
+                source: partition.zip(header(SOURCE_OFFSET)),
+                reason: failure::words(number),
+            });
+        }
+        if let Ok(mut failure) = self.failure.lock() {
+            // Of several, one of a verdict or dead letter: comparisons can be done without.
+            let is_more = |before: &Undelivered| before.kind == Kind::Comparison && kind != Kind::Comparison;
+            if failure.as_ref().is_none_or(is_more) {
+                let reason = format!("a message was not delivered: {}", failure::words(number));
+                let partition = message.partition();
+                *failure = Some(Undelivered { kind, partition, failure: Failure::lasting(code, reason) });
+            }
         }
     }
 }
@@ -115,22 +185,18 @@ pub struct Outbox {
 
 impl Outbox {
     /// A producer of `config` (see [`super::client::transactional_config`], [`super::client::idempotent_config`]) to
-    /// `topics`; what is sent together carries the `standing` headers.
-    pub fn open(
-        config: &ClientConfig,
-        topics: &[&str],
-        standing: &Headers<'_>,
-        health: Arc<BrokerHealth>,
-    ) -> KafkaResult<Outbox> {
+    /// `topics`.
+    pub fn open(config: &ClientConfig, topics: &[&str], health: Arc<BrokerHealth>) -> KafkaResult<Outbox> {
         let ledger = Ledger {
             undelivered: (0..TICKETS).map(|_| AtomicI64::new(0)).collect(),
             largest_refused: Kind::ALL.map(|_| AtomicUsize::new(0)),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
+            refused: Mutex::default(),
             health,
             metrics: Client::opened(Role::Producer),
         };
-        Ok(Outbox { producer: NativeProducer::open(config, topics, standing, ledger)? })
+        Ok(Outbox { producer: NativeProducer::open(config, topics, ledger)? })
     }
 
     fn ledger(&self) -> &Ledger {
@@ -167,7 +233,7 @@ impl Outbox {
         self.producer.abort_transaction(patience)
     }
 
-    /// Queues messages (key and value each) of one partition, with the standing headers; tells how far it got.
+    /// Queues messages (key and value each) of one partition, without headers; tells how far it got.
     pub fn send_together<'a>(
         &self,
         (kind, topic): (Kind, &str),
@@ -191,7 +257,7 @@ impl Outbox {
         produced
     }
 
-    /// Queues one message with headers of its own.
+    /// Queues one message with headers.
     pub fn send(&self, message: &Outgoing<'_>, ticket: usize) -> Result<Produced, Failure> {
         let Outgoing { kind, topic, partition, key, value, headers } = message;
         let undelivered = &self.ledger().undelivered[ticket % TICKETS];
@@ -201,17 +267,6 @@ impl Outbox {
             undelivered.fetch_sub(1, Ordering::Relaxed);
         }
         produced
-    }
-
-    /// Whether [`Outbox::exchange_headers`] would succeed. `true` stays true until it is called.
-    pub fn can_exchange_headers(&self) -> bool {
-        self.producer.can_exchange_headers()
-    }
-
-    /// Lets verdicts from now on carry these standing headers; says whether it did (not while messages still hold the
-    /// headers before the current ones). To be called by the thread that sends.
-    pub fn exchange_headers(&self, standing: &Headers<'_>) -> bool {
-        self.producer.exchange_headers(standing)
     }
 
     /// Serves log lines, errors and statistics, waiting up to `wait` for the first.
@@ -234,10 +289,25 @@ impl Outbox {
         self.ledger().undelivered[ticket % TICKETS].load(Ordering::Acquire)
     }
 
-    /// The first delivery failure, if there was one.
-    pub fn failure(&self) -> Option<Failure> {
+    /// The first message that was not delivered, where there is one; a verdict or dead letter before any comparison.
+    pub fn failure(&self) -> Option<Undelivered> {
         let ledger = self.ledger();
         ledger.failed.load(Ordering::Acquire).then(|| ledger.failure.lock().ok()?.clone()).flatten()
+    }
+
+    /// Forgets that a comparison was not delivered, where nothing else failed.
+    pub fn forgive_comparison(&self) {
+        let ledger = self.ledger();
+        let Ok(mut failure) = ledger.failure.lock() else { return };
+        if failure.take_if(|undelivered| undelivered.kind == Kind::Comparison).is_some() {
+            // Under the lock: what fails now writes its failure down first, and then says that there is one.
+            ledger.failed.store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes the messages that were refused for good.
+    pub fn take_refused(&self) -> Vec<Refused> {
+        self.ledger().refused.lock().map(|mut refused| std::mem::take(&mut *refused)).unwrap_or_default()
     }
 
     /// Size of the largest message of this kind that was refused as too large; 0 where none was.

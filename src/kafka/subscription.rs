@@ -10,10 +10,12 @@
 //! group waits for that answer, so a partition's next owner begins where this one committed.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
@@ -58,11 +60,25 @@ struct Events {
     leaving: AtomicBool,
     health: Arc<BrokerHealth>,
     lag: Mutex<Vec<PartitionLag>>,
+    /// Partitions whose position librdkafka found outside of their log.
+    resets: Mutex<Vec<i32>>,
     metrics: Client,
+}
+
+/// The partition of a line that says that librdkafka goes on elsewhere: `TOPIC [PARTITION]: offset reset (at …`, the only
+/// way in which it tells.
+fn reset_partition(facility: &str, line: &str) -> Option<i32> {
+    let (before, _) = line.split_once("]: offset reset (at ").filter(|_| facility == "OFFSET")?;
+    before.rsplit_once('[')?.1.parse().ok()
 }
 
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(partition) = reset_partition(facility, message)
+            && let Ok(mut resets) = self.resets.lock()
+        {
+            resets.push(partition);
+        }
         client::log(level, facility, message);
     }
 
@@ -121,6 +137,8 @@ pub struct Subscription {
     consumer: Arc<BaseConsumer<Events>>,
     topic: String,
     owned: Vec<i32>,
+    /// Those of the owned partitions that are not paused.
+    active: Vec<i32>,
 }
 
 impl Subscription {
@@ -132,12 +150,13 @@ impl Subscription {
             leaving: AtomicBool::new(false),
             health,
             lag: Mutex::default(),
+            resets: Mutex::default(),
             metrics: Client::opened(Role::Consumer),
         };
         let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);
         let queue = RecordQueue::new(consumer.clone());
         consumer.subscribe(&[topic])?;
-        Ok(Subscription { queue, consumer, topic: topic.to_owned(), owned: Vec::new() })
+        Ok(Subscription { queue, consumer, topic: topic.to_owned(), owned: Vec::new(), active: Vec::new() })
     }
 
     /// Serves librdkafka's events and takes what happened since. Errors that end the consumer come back as `Err`.
@@ -171,7 +190,12 @@ impl Subscription {
         for &partition in partitions {
             self.queue.forward(&self.topic, partition);
         }
-        self.owned.extend(partitions.iter().filter(|partition| !self.owned.contains(partition)).collect::<Vec<_>>());
+        for &partition in partitions {
+            if !self.owned.contains(&partition) {
+                self.owned.push(partition);
+                self.active.push(partition);
+            }
+        }
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&self.list(partitions)),
             _ => self.consumer.assign(&self.list(partitions)),
@@ -181,6 +205,7 @@ impl Subscription {
     /// Gives partitions up.
     pub fn release(&mut self, partitions: &[i32]) -> KafkaResult<()> {
         self.owned.retain(|owned| !partitions.contains(owned));
+        self.active.retain(|active| !partitions.contains(active));
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
             _ => self.consumer.unassign(),
@@ -192,11 +217,13 @@ impl Subscription {
     ///
     /// Seeks rather than unassigns and assigns anew: stopping a partition's fetcher resets the forward of its queue some
     /// time later, which may be after the next assignment has set it, and then nothing is delivered any more.
-    pub fn rewind(&mut self, first_read: &HashMap<i32, i64>, patience: Duration) -> KafkaResult<()> {
+    ///
+    /// Returns where each partition goes on.
+    pub fn rewind(&mut self, first_read: &HashMap<i32, i64>, patience: Duration) -> KafkaResult<HashMap<i32, i64>> {
         let read: Vec<i32> =
             self.owned.iter().copied().filter(|partition| first_read.contains_key(partition)).collect();
         if read.is_empty() {
-            return Ok(());
+            return Ok(HashMap::new());
         }
         let committed = self.consumer.committed_offsets(self.list(&read), patience)?;
         let mut back = HashMap::with_capacity(read.len());
@@ -206,13 +233,36 @@ impl Subscription {
             let offset = if let Offset::Offset(committed) = element.offset() { committed.max(first) } else { first };
             back.insert(element.partition(), offset);
         }
-        let outcome = self.consumer.seek_partitions(offsets(&self.topic, &back)?, patience)?;
+        self.seek(&back, patience)?;
+        Ok(back)
+    }
+
+    /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
+    pub fn seek(&self, to: &HashMap<i32, i64>, patience: Duration) -> KafkaResult<()> {
+        let outcome = self.consumer.seek_partitions(offsets(&self.topic, to)?, patience)?;
         outcome.elements().iter().try_for_each(|element| element.error())
     }
 
-    /// The partitions this member owns.
+    /// Leaves a partition alone until [`Subscription::resume`].
+    pub fn pause(&mut self, partition: i32) -> KafkaResult<()> {
+        self.active.retain(|active| *active != partition);
+        self.consumer.pause(&self.list(&[partition]))
+    }
+
+    /// Goes on with a paused partition, from its last commit or where it was begun.
+    pub fn resume(&mut self, partition: i32, first_read: i64, patience: Duration) -> KafkaResult<HashMap<i32, i64>> {
+        self.consumer.resume(&self.list(&[partition]))?;
+        let back = self.rewind(&HashMap::from([(partition, first_read)]), patience)?;
+        // Not before it is back: a record that was fetched meanwhile would be taken for the next one.
+        if self.owned.contains(&partition) && !self.active.contains(&partition) {
+            self.active.push(partition);
+        }
+        Ok(back)
+    }
+
+    /// The partitions this member owns and has not paused.
     pub fn partitions(&self) -> &[i32] {
-        &self.owned
+        &self.active
     }
 
     /// The next batch; waits up to `wait` for its first record.
@@ -263,6 +313,26 @@ impl Subscription {
         self.consumer.fetch_watermarks(&self.topic, partition, patience)
     }
 
+    /// The first offset of a partition's log, as the last fetch said it.
+    pub fn log_start(&self, partition: i32) -> Option<i64> {
+        let topic = CString::new(self.topic.as_str()).ok()?;
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: client and topic are valid for the call, which writes both offsets or fails; nothing is asked of a broker.
+        unsafe {
+            let client = self.consumer.client().native_ptr();
+            sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high);
+        }
+        (low >= 0).then_some(low)
+    }
+
+    /// Whether librdkafka found the partition's position outside of its log since this was last asked.
+    pub fn was_reset(&self, partition: i32) -> bool {
+        let Ok(mut resets) = self.consumer.context().resets.lock() else { return false };
+        let before = resets.len();
+        resets.retain(|reset| *reset != partition);
+        resets.len() < before
+    }
+
     /// Lag by librdkafka's last statistics (one second old at most, by default).
     pub fn lag(&self) -> Vec<PartitionLag> {
         let mut lag = self.consumer.context().lag.lock().map(|lag| lag.clone()).unwrap_or_default();
@@ -307,4 +377,18 @@ pub fn offsets(topic: &str, next: &HashMap<i32, i64>) -> KafkaResult<TopicPartit
         list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reset_partition;
+
+    #[test]
+    fn a_reset_is_read_from_librdkafkas_line_and_from_no_other() {
+        let line =
+            "transactions.v2 [31]: offset reset (at offset 50 (leader epoch 0), broker 1) to cached BEGINNING offset";
+        assert_eq!(reset_partition("OFFSET", line), Some(31));
+        assert_eq!(reset_partition("FETCH", line), None);
+        assert_eq!(reset_partition("OFFSET", "transactions [3]: something else"), None);
+    }
 }

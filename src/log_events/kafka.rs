@@ -87,10 +87,6 @@ log_events! {
     debug "abort-failed" "aborting the transaction"
     AbortFailed<'a> { error: &'a dyn Display as display }
 
-    /// A closed producer still holds messages: its memory stays until the process ends.
-    warn "producer-not-emptied" "a producer could not be emptied; its memory is given up"
-    ProducerNotEmptied { messages: i64 as value }
-
     /// The demo's reader of verdicts got an event that is no record.
     debug "audience-event" "audience"
     AudienceEvent<'a> { error: &'a dyn Display as display }

@@ -42,6 +42,39 @@ log_events! {
     warn "work-redone" "work since the last commit is thrown away and read again"
     WorkRedone<'a> { thread: &'a str as value, reason: &'a str as value }
 
+    /// The input topic no longer holds what comes next in a partition: its retention was faster than this group, it was
+    /// cut short, or it was deleted and made anew. Every record that it holds is scored. Counted by
+    /// `fraud_scorer_records_gone_total`.
+    error "records-gone" "records are gone that were not read: the partition goes on at the start of its log"
+    RecordsGone<'a> {
+        partition: i32 as value, position: i64 as value, begin: i64 as value, end: i64 as value, reason: &'a str as value,
+    }
+
+    /// The group has no offset of a partition: it is a new one, its offsets expired (`offsets.retention.minutes`), or they
+    /// were deleted. Where verdicts of this group stand already, they are written a second time.
+    warn "begins-without-commit" "the group has no offset of a partition, which begins here"
+    BeginsWithoutCommit { partition: i32 as value, offset: i64 as value }
+
+    /// What comes of a partition's records cannot be written. Its records wait, the other partitions go on, and the worker
+    /// is not ready. `fraud_scorer_partition_paused` is 1 meanwhile.
+    error "partition-paused" "a partition is left alone until it is tried again"
+    PartitionPaused<'a> { partition: i32 as value, seconds: u64 as value, reason: &'a str as value }
+
+    /// The end of `partition-paused`, as far as is known yet.
+    info "partition-tried-again" "a partition is tried again"
+    PartitionTriedAgain { partition: i32 as value }
+
+    /// A topic refuses what came of a record for good: another message takes its place.
+    warn "message-refused" "the broker refused a message for good" (at most every 10 s)
+    MessageRefused<'a> {
+        partition: i32 as value, offset: i64 as value, topic: &'a str as value, reason: &'a str as value,
+    }
+
+    /// The topic of `--challenger-topic` does not take comparisons. They are dropped and counted
+    /// (`fraud_scorer_challenger_dropped_total`) until it is tried again; verdicts go on.
+    warn "comparisons-suspended" "comparisons are dropped for a while; verdicts are not concerned"
+    ComparisonsSuspended<'a> { thread: &'a str as value, seconds: u64 as value, reason: &'a dyn Display as display }
+
     /// The way back to the last commit is not made yet; nothing is read until it is.
     warn "redo-failed" "starting over failed"
     RedoFailed<'a> { thread: &'a str as value, reason: &'a str as value }

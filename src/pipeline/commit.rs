@@ -10,12 +10,15 @@
 //! ([`Committer::abandon`]) and read again. There is one such path for every failure, fencing and time-outs included:
 //! a new producer under the same transactional id, which makes the broker abort what the old one left open.
 
+mod deliveries;
 mod notary;
+mod pause;
+mod refusals;
 mod severity;
 mod size_limits;
 mod timing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,13 +26,17 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::RDKafkaErrorCode;
 
+use self::deliveries::Deliveries;
 use self::notary::{Notary, Order};
+pub use self::pause::Pause;
+pub use self::refusals::Refusal;
+use self::refusals::Refusals;
 use self::severity::severity;
 use self::size_limits::SizeLimits;
 use self::timing::Timing;
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::failure::Failure;
-use crate::kafka::outbox::{Headers, Kind, Outbox, Outgoing, ProduceBuffer, Produced, TICKETS};
+use crate::kafka::outbox::{Kind, Outbox, Outgoing, ProduceBuffer, Produced, TICKETS, Undelivered};
 use crate::kafka::subscription::{Subscription, offsets};
 use crate::log_events;
 use crate::shutdown::Shutdown;
@@ -70,6 +77,14 @@ pub enum Interruption {
     /// Throw away the work since the last commit and read it again.
     #[error("{0}")]
     Redo(String),
+    /// One partition cannot go on: throw away the work since the last commit, and go on with the others.
+    #[error("partition {partition}: {reason}")]
+    Partition {
+        /// Of the input topic.
+        partition: i32,
+        /// What is in its way.
+        reason: String,
+    },
     /// The process cannot go on.
     #[error("{0}")]
     Fatal(String),
@@ -95,15 +110,6 @@ pub struct CommitSettings {
     pub drain_timeout: Duration,
 }
 
-/// What is written, and where.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// Topics of verdicts, dead letters and, where they are written, comparisons.
-    pub topics: Vec<String>,
-    /// Headers of every verdict.
-    pub verdict_headers: Headers<'static>,
-}
-
 /// How far commits are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -113,16 +119,11 @@ pub struct Progress {
     pub handed_over: bool,
 }
 
-/// A batch whose messages were sent, at least once.
-struct SentBatch {
-    ticket: usize,
-    next: HashMap<i32, i64>,
-}
-
 /// One thread's commits.
 pub struct Committer {
     settings: CommitSettings,
-    output: Output,
+    /// Topics of verdicts, dead letters and, where they are written, comparisons.
+    topics: Vec<String>,
     /// At least once: one producer. Exactly once: two, of which one takes messages while the other's transaction ends.
     outboxes: Vec<Arc<Outbox>>,
     current: usize,
@@ -138,12 +139,15 @@ pub struct Committer {
     /// Since when there is something to commit.
     since: Option<Instant>,
     in_transaction: bool,
-    sent: VecDeque<SentBatch>,
+    deliveries: Deliveries,
     /// A commit, at least once, that the next progress tells of.
     reporting: Option<Duration>,
     ticket: usize,
     buffer: ProduceBuffer,
     size_limits: SizeLimits,
+    refusals: Refusals,
+    /// While comparisons are not written: their topic does not take them.
+    comparisons: Pause,
     drain_began: Option<Instant>,
     stalled: bool,
 }
@@ -152,13 +156,13 @@ impl Committer {
     /// Opens the producer; exactly once, waits until the broker has settled this transactional id.
     pub fn open(
         settings: CommitSettings,
-        output: Output,
+        topics: Vec<String>,
         health: Arc<BrokerHealth>,
         shutdown: Shutdown,
         readiness: Readiness,
     ) -> Result<Committer, Interruption> {
         let size_limits = SizeLimits::new(&settings.producer);
-        let outboxes = open_outboxes(&settings, &output, size_limits.batch_bytes, &health)?;
+        let outboxes = open_outboxes(&settings, &topics, size_limits.batch_bytes, &health)?;
         let notary = match settings.guarantee {
             Guarantee::ExactlyOnce => Some(Notary::start(&settings.name)?),
             Guarantee::AtLeastOnce => None,
@@ -167,7 +171,7 @@ impl Committer {
             timing: Timing::new(settings.interval),
             delivering: Duration::ZERO,
             settings,
-            output,
+            topics,
             outboxes,
             current: 0,
             notary,
@@ -177,11 +181,13 @@ impl Committer {
             ready: HashMap::new(),
             since: None,
             in_transaction: false,
-            sent: VecDeque::new(),
+            deliveries: Deliveries::default(),
             reporting: None,
             ticket: 0,
             buffer: ProduceBuffer::default(),
             size_limits,
+            refusals: Refusals::default(),
+            comparisons: Pause::of_comparisons(),
             drain_began: None,
             stalled: false,
         };
@@ -209,20 +215,15 @@ impl Committer {
         self.size_limits.refused[kind as usize]
     }
 
-    /// Whether verdicts can be given other headers: not while messages still hold the headers before the current ones.
-    /// `true` stays true until they are, for this thread alone sends.
-    pub fn can_exchange_verdict_headers(&self) -> bool {
-        self.outboxes.iter().all(|outbox| outbox.can_exchange_headers())
+    /// What the broker refused of a record, when it was written before.
+    #[inline]
+    pub fn refusal(&self, partition: i32, offset: i64) -> Option<&Refusal> {
+        self.refusals.of(partition, offset)
     }
 
-    /// Lets verdicts from now on carry these headers, whichever producer takes them; producers that are opened later as
-    /// well. Only where [`Committer::can_exchange_verdict_headers`] said so.
-    pub fn exchange_verdict_headers(&mut self, headers: Headers<'static>) {
-        for outbox in &self.outboxes {
-            let exchanged = outbox.exchange_headers(&headers);
-            debug_assert!(exchanged, "it could be before this thread sent anything else");
-        }
-        self.output.verdict_headers = headers;
+    /// Whether comparisons are written: not for a while after their topic did not take one.
+    pub fn takes_comparisons(&mut self) -> bool {
+        self.comparisons.is_over(Instant::now())
     }
 
     /// Begins a batch; its messages carry the ticket.
@@ -250,8 +251,8 @@ impl Committer {
         let (mut sent, count) = (0, messages.len());
         let largest = || messages.clone().map(|(key, value)| key.map_or(0, <[u8]>::len) + value.len()).max();
         self.until_queued(
-            topic,
-            kind,
+            (kind, topic),
+            partition,
             || largest().unwrap_or(0),
             |committer| {
                 let rest = messages.clone().skip(sent);
@@ -270,8 +271,8 @@ impl Committer {
     /// Queues one message with headers of its own, waiting while the queue is full.
     pub fn send(&mut self, message: &Outgoing<'_>, ticket: usize) -> Result<(), Interruption> {
         self.until_queued(
-            message.topic,
-            message.kind,
+            (message.kind, message.topic),
+            message.partition,
             || message.size(),
             |committer| committer.outbox().send(message, ticket).map(|produced| produced == Produced::All),
         )
@@ -280,8 +281,8 @@ impl Committer {
     /// Sends until all is queued; `size` is the largest message's.
     fn until_queued(
         &mut self,
-        topic: &str,
-        kind: Kind,
+        (kind, topic): (Kind, &str),
+        partition: i32,
         size: impl Fn() -> usize,
         mut send: impl FnMut(&mut Committer) -> Result<bool, Failure>,
     ) -> Result<(), Interruption> {
@@ -305,9 +306,36 @@ impl Committer {
                     *refused = size().min(*refused);
                     return Err(Interruption::Redo(format!("a message for {topic} is too large for this client")));
                 }
+                // Nothing of the call is queued: the verdicts go on without their comparisons.
+                Err(failure) if kind == Kind::Comparison => {
+                    self.suspend_comparisons(&failure);
+                    return Ok(());
+                }
+                Err(failure) if kind == Kind::Verdict && failure.code == RDKafkaErrorCode::UnknownPartition => {
+                    return Err(self.no_partition(partition));
+                }
                 Err(failure) => return Err(severity(&failure, "sending")),
             }
         }
+    }
+
+    /// The input topic has a partition that the output topic has not, or not yet.
+    fn no_partition(&self, partition: i32) -> Interruption {
+        let (output, input) = (&self.topics[0], &self.settings.input_topic);
+        let reason = format!(
+            "topic {output} has no partition {partition}, {input} has: give both the same count (kafka-topics.sh --alter)"
+        );
+        Interruption::Partition { partition, reason }
+    }
+
+    fn suspend_comparisons(&mut self, failure: &Failure) {
+        let wait = self.comparisons.begin(Instant::now());
+        log_events::pipeline::ComparisonsSuspended {
+            thread: &self.settings.name,
+            seconds: wait.as_secs(),
+            reason: &failure,
+        }
+        .log();
     }
 
     /// Serves what the producers have to tell, be there work or not: their statistics would pile up.
@@ -321,13 +349,12 @@ impl Committer {
         match self.settings.guarantee {
             Guarantee::ExactlyOnce => merge(&mut self.ready, next),
             Guarantee::AtLeastOnce => {
-                self.sent.push_back(SentBatch { ticket, next: next.clone() });
+                self.deliveries.add(ticket, next.clone());
                 // Tickets are reused after a turn of the ring: never have more batches out.
                 let began = Instant::now();
-                while self.sent.len() >= TICKETS - 1 {
+                while self.deliveries.len() >= TICKETS - 1 {
                     self.outbox().serve(Duration::from_millis(20));
-                    self.collect_delivered();
-                    self.check_delivery()?;
+                    self.collect_delivered()?;
                     self.check_patience(began, "verdicts cannot be delivered")?;
                 }
             }
@@ -350,19 +377,24 @@ impl Committer {
             Guarantee::ExactlyOnce => self.commit_transaction_if_due(subscription, behind),
             Guarantee::AtLeastOnce => {
                 let mut progress = Progress { committed: self.reporting.take(), handed_over: false };
-                if !self.sent.is_empty() {
+                if let Some(oldest) = self.deliveries.oldest() {
                     self.outbox().serve(Duration::ZERO);
-                    self.check_delivery()?;
-                    self.collect_delivered();
+                    self.collect_delivered()?;
+                    if oldest > STALL && !self.deliveries.is_empty() {
+                        self.check_patience(Instant::now() - oldest, "verdicts cannot be delivered")?;
+                    }
                 }
                 if self.is_due(behind) {
                     let began = Instant::now();
                     let commit = subscription.commit(&self.ready, CommitMode::Async);
                     commit.map_err(|error| severity(&error.into(), "committing offsets"))?;
+                    self.refusals.forget_below(&self.ready);
                     self.ready.clear();
-                    self.since = if self.sent.is_empty() { None } else { Some(Instant::now()) };
-                    self.reporting = Some(began.elapsed());
-                    progress.handed_over = true;
+                    self.since = if self.deliveries.is_empty() { None } else { Some(Instant::now()) };
+                    progress.handed_over = self.deliveries.count_up_to(self.ticket);
+                    if self.deliveries.is_covered() {
+                        self.reporting = Some(began.elapsed());
+                    }
                 }
                 Ok(progress)
             }
@@ -430,6 +462,7 @@ impl Committer {
             notary.hand_over(Order { outbox, offsets, group })?;
         }
         self.in_transaction = false;
+        self.refusals.forget_below(&self.ready);
         self.ready.clear();
         self.current = (self.current + 1) % self.outboxes.len();
         Ok(true)
@@ -466,9 +499,8 @@ impl Committer {
             Guarantee::AtLeastOnce => {
                 let began = Instant::now();
                 loop {
-                    self.check_delivery()?;
-                    self.collect_delivered();
-                    if self.sent.is_empty() {
+                    self.collect_delivered()?;
+                    if self.deliveries.is_empty() {
                         break;
                     }
                     self.outbox().serve(Duration::from_millis(20));
@@ -477,6 +509,8 @@ impl Committer {
                 self.flows_again();
                 let next = std::mem::take(&mut self.ready);
                 self.since = None;
+                self.deliveries.clear();
+                self.reporting = None;
                 self.patiently("offsets cannot be committed", |_| Ok(subscription.commit(&next, CommitMode::Sync)?))
             }
         }
@@ -494,16 +528,17 @@ impl Committer {
         self.farewell();
         for outbox in &self.outboxes {
             self.size_limits.learn(Kind::ALL.map(|kind| outbox.largest_refused(kind)));
+            self.refusals.learn(outbox.take_refused());
         }
         self.in_transaction = false;
         self.ready.clear();
-        self.sent.clear();
+        self.deliveries.clear();
         self.since = None;
         if self.notary.as_ref().and_then(Notary::busy_since).is_some() {
             // A call to the broker that does not return: leave it and its thread to themselves.
             self.notary = Some(Notary::start(&self.settings.name)?);
         }
-        self.outboxes = open_outboxes(&self.settings, &self.output, self.size_limits.batch_bytes, &self.health)?;
+        self.outboxes = open_outboxes(&self.settings, &self.topics, self.size_limits.batch_bytes, &self.health)?;
         self.initialise()
     }
 
@@ -527,21 +562,34 @@ impl Committer {
         }
     }
 
-    fn collect_delivered(&mut self) {
-        while let Some(batch) = self.sent.front() {
-            if self.outbox().undelivered(batch.ticket) > 0 {
-                return;
-            }
-            merge(&mut self.ready, &batch.next);
-            self.sent.pop_front();
+    /// At least once: the offsets of delivered batches become ready, unless a message failed.
+    fn collect_delivered(&mut self) -> Result<(), Interruption> {
+        let outbox = self.outboxes[self.current].clone();
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        let mut ready = std::mem::take(&mut self.ready);
+        let collected = deliveries.collect(&mut ready, |ticket| outbox.undelivered(ticket), || self.check_delivery());
+        (self.deliveries, self.ready) = (deliveries, ready);
+        if collected? {
+            self.flows_again();
         }
+        Ok(())
     }
 
-    /// A message that failed for good: the work it belongs to must be done again.
+    /// A message that failed for good: the work it belongs to must be done again. At least once, a comparison's failure
+    /// concerns no other message; in a transaction it takes the others with it, once.
     fn check_delivery(&mut self) -> Result<(), Interruption> {
-        match self.outbox().failure() {
-            None => Ok(()),
-            Some(error) => Err(severity(&error, "delivering")),
+        let Some(Undelivered { kind, partition, failure }) = self.outbox().failure() else { return Ok(()) };
+        match kind {
+            Kind::Comparison => {
+                self.suspend_comparisons(&failure);
+                if self.settings.guarantee == Guarantee::AtLeastOnce {
+                    self.outbox().forgive_comparison();
+                    return Ok(());
+                }
+                Err(Interruption::Redo(format!("delivering a comparison: {failure}")))
+            }
+            Kind::Verdict if failure.code == RDKafkaErrorCode::UnknownPartition => Err(self.no_partition(partition)),
+            _ => Err(severity(&failure, "delivering")),
         }
     }
 
@@ -608,7 +656,7 @@ impl Committer {
 /// The producers of a thread: exactly once two, each with a transactional id of its own.
 fn open_outboxes(
     settings: &CommitSettings,
-    output: &Output,
+    topics: &[String],
     batch_bytes: usize,
     health: &Arc<BrokerHealth>,
 ) -> Result<Vec<Arc<Outbox>>, Interruption> {
@@ -619,8 +667,8 @@ fn open_outboxes(
         if let Some(id) = settings.producer.get("transactional.id") {
             config.set("transactional.id", format!("{id}-{number}"));
         }
-        let topics: Vec<&str> = output.topics.iter().map(String::as_str).collect();
-        let outbox = Outbox::open(&config, &topics, &output.verdict_headers, health.clone());
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let outbox = Outbox::open(&config, &topics, health.clone());
         outbox.map(Arc::new).map_err(|error| Interruption::Fatal(format!("Kafka producer: {error}")))
     };
     (0..count).map(open).collect()

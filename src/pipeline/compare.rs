@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A comparison is written by hand into a reused buffer, as a verdict is, and keeps to docs/schemas/challenger.json. It has
-//! its record's key and partition, and the header of the verdicts: the champion's version.
+//! its record's key and partition.
 
-use fraud_wire::verdict::{Decision, MODEL_HEADER};
+use fraud_wire::verdict::Decision;
 
 use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
@@ -31,8 +31,6 @@ pub struct Comparer {
     amount_feature: String,
     /// The champion's column of the amount at stake.
     amount: Option<usize>,
-    /// Bytes of the headers that every comparison is given: the verdicts'.
-    header_bytes: usize,
     text: Text,
     gathered: Gathered,
 }
@@ -73,14 +71,13 @@ impl Comparer {
             source: format!(",\"source\":{{\"topic\":{},\"partition\":", quoted(input_topic)),
             ..Text::default()
         };
-        Comparer { topic, amount_feature, amount: None, header_bytes: 0, text, gathered: Gathered::default() }
+        Comparer { topic, amount_feature, amount: None, text, gathered: Gathered::default() }
     }
 
     /// From now on these two are compared.
     pub fn between(&mut self, champion: &LoadedModel, challenger: &LoadedModel) {
         let features = &champion.manifest.features;
         self.amount = features.iter().position(|feature| feature.name == self.amount_feature);
-        self.header_bytes = MODEL_HEADER.len() + champion.id().len();
         let side = |role: &str, model: &LoadedModel| {
             let (name, version) = (quoted(&model.manifest.name), quoted(&model.manifest.version));
             format!("}},\"{role}\":{{\"name\":{name},\"version\":{version},\"score\":")
@@ -89,7 +86,8 @@ impl Comparer {
         self.text.challenger = side("challenger", challenger);
     }
 
-    /// Counts the comparisons of a batch and queues them for their topic.
+    /// Counts the comparisons of a batch and queues them for their topic; returns how many were dropped because that does
+    /// not take any just now.
     pub fn write(
         &mut self,
         records: &[Record<'_>],
@@ -98,8 +96,10 @@ impl Comparer {
         committer: &mut Committer,
         ticket: usize,
         tally: &mut Tally,
-    ) -> Result<(), Interruption> {
+    ) -> Result<u64, Interruption> {
         self.gathered.clear();
+        let mut dropped = 0;
+        let takes = committer.takes_comparisons();
         let limit = committer.size_limit(Kind::Comparison);
         let mut partition = None;
         for compared in shadow.compared() {
@@ -107,6 +107,10 @@ impl Comparer {
             let comparison = self.compare(engine, shadow, compared);
             tally.comparison(&comparison);
             let Some(topic) = &self.topic else { continue };
+            if !takes {
+                dropped += 1;
+                continue;
+            }
             let index = row.meta.record as usize;
             let record = &records[index];
             if partition != Some(record.partition()) || self.gathered.is_full() {
@@ -123,16 +127,16 @@ impl Comparer {
             self.text.write(&mut self.gathered.values, payload, &row, event_time, source, &comparison);
             // A key that the topic will not take together with the comparison: the metrics have counted the row.
             let value = self.gathered.values.len() - begin;
-            if value + record.key().map_or(0, <[u8]>::len) + self.header_bytes >= limit {
+            if value + record.key().map_or(0, <[u8]>::len) >= limit {
                 self.gathered.values.truncate(begin);
                 continue;
             }
             self.gathered.end_message(index);
         }
-        match &self.topic {
-            Some(topic) => self.gathered.send(Kind::Comparison, topic, records, committer, ticket),
-            None => Ok(()),
+        if let Some(topic) = &self.topic {
+            self.gathered.send(Kind::Comparison, topic, records, committer, ticket)?;
         }
+        Ok(dropped)
     }
 
     /// What both made of one row of the batch that `engine` and `shadow` have just run.

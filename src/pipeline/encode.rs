@@ -5,7 +5,7 @@
 
 use fraud_wire::dead_letter::{Rejection, headers};
 use fraud_wire::trace_context::{TRACEPARENT_HEADER, TRACESTATE_HEADER};
-use fraud_wire::verdict::{Decision, MODEL_HEADER};
+use fraud_wire::verdict::Decision;
 
 use super::decode::TransactionId;
 use super::engine::ScoredRow;
@@ -57,8 +57,6 @@ pub struct Encoder {
     model: String,
     /// `,"source":{"topic":"…","partition":`
     source: String,
-    /// `name@version`
-    model_id: String,
 }
 
 impl Encoder {
@@ -69,7 +67,6 @@ impl Encoder {
             topic: topic.to_owned(),
             model: format!(",\"model\":{{\"name\":{},\"version\":{}}},\"event_time\":", quoted(name), quoted(version)),
             source: format!(",\"source\":{{\"topic\":{},\"partition\":", quoted(topic)),
-            model_id: format!("{name}@{version}"),
         }
     }
 
@@ -108,17 +105,9 @@ impl Encoder {
         buffer.extend_from_slice(b"}}");
     }
 
-    /// Headers of every verdict.
-    pub fn verdict_headers(&self) -> Headers<'static> {
-        vec![(MODEL_HEADER.into(), Some(self.model_id.clone().into_bytes().into()))]
-    }
-
-    /// Headers of a verdict that goes on with its record's trace.
-    pub fn traced_headers<'a>(&'a self, trace: &'a spans::Outgoing<'a>) -> Headers<'a> {
-        let mut headers = vec![
-            (MODEL_HEADER.into(), Some(self.model_id.as_bytes().into())),
-            (TRACEPARENT_HEADER.into(), Some(trace.traceparent.as_slice().into())),
-        ];
+    /// Headers of a verdict that goes on with its record's trace; others have none.
+    pub fn traced_headers<'a>(trace: &'a spans::Outgoing<'a>) -> Headers<'a> {
+        let mut headers: Headers<'a> = vec![(TRACEPARENT_HEADER.into(), Some(trace.traceparent.as_slice().into()))];
         headers.extend(trace.tracestate.map(|state| (TRACESTATE_HEADER.into(), Some(state.as_bytes().into()))));
         headers
     }

@@ -22,7 +22,7 @@ use fraud_wire::verdict::Decision;
 
 use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
-use super::encode::RowSource;
+use super::encode::{Encoder, RowSource};
 use super::engine::{Outcome, ScoredRow};
 use crate::kafka::batch::Record;
 use crate::kafka::outbox::{Headers, Kind, Outgoing};
@@ -167,7 +167,12 @@ impl Writer {
                 self.send_waiting(records, committer, ticket)?;
                 partition = Some(record.partition());
             }
+            let refusal = committer.refusal(record.partition(), record.offset());
             match outcome {
+                Outcome::Scored(_) if let Some(reason) = refusal.and_then(|refusal| refusal.verdict.clone()) => {
+                    let rejection = self.undeliverable(record, &reason);
+                    self.dead_letter(record, &rejection, model, committer, ticket, tally)?;
+                }
                 Outcome::Scored(rows) => {
                     self.verdicts(records, index, model, rows.clone(), committer, ticket, tally)?
                 }
@@ -232,7 +237,7 @@ impl Writer {
             };
             let value = self.verdicts.values.split_off(begin);
             self.send_waiting(records, committer, ticket)?;
-            let message = self.traced(record, &value, model.encoder.traced_headers(&trace.outgoing));
+            let message = self.traced(record, &value, Encoder::traced_headers(&trace.outgoing));
             committer.send(&message, ticket)?;
         }
         if let Some(span) = trace.and_then(|trace| trace.span) {
@@ -319,8 +324,8 @@ impl Writer {
             self.verdict(record, record.timestamp(), &row, model);
             let value = self.verdicts.values.split_off(begin);
             let headers = match &trace {
-                Some((_, outgoing)) => model.encoder.traced_headers(outgoing),
-                None => model.encoder.verdict_headers(),
+                Some((_, outgoing)) => Encoder::traced_headers(outgoing),
+                None => Headers::new(),
             };
             let size = self.traced(record, &value, headers).size();
             let message = || {
@@ -332,6 +337,16 @@ impl Writer {
             };
             (size >= limit).then(|| Rejection::new(ErrorClass::TooLarge, message()))
         })
+    }
+
+    /// The output topic refused this record's verdict, for good.
+    #[cold]
+    fn undeliverable(&self, record: &Record<'_>, reason: &str) -> Rejection {
+        let (partition, offset, topic) = (record.partition(), record.offset(), self.destination.output.as_str());
+        log_events::pipeline::MessageRefused { partition, offset, topic, reason }.log();
+        let key =
+            if record.key().is_none() { ". The record has no key: a compacted topic takes none without" } else { "" };
+        Rejection::new(ErrorClass::Undeliverable, format!("topic {topic} refused the verdict: {reason}{key}"))
     }
 
     /// Its headers are the record's own, trace context included: redriven, it goes on with the trace where it was.
@@ -379,6 +394,19 @@ impl Writer {
             {
                 message.headers.push(count(dead_letter::headers::KEY_OMITTED, key.len()));
             }
+        }
+        let place;
+        if let Some((reason, times)) = committer.refusal(partition, offset).and_then(|refusal| refusal.letter.clone()) {
+            let topic = message.topic;
+            log_events::pipeline::MessageRefused { partition, offset, topic, reason: &reason }.log();
+            if times > 1 || message.key.is_some() {
+                let reason = format!("topic {topic} refuses the dead letter of offset {offset}: {reason}");
+                return Err(Interruption::Partition { partition, reason });
+            }
+            // Most likely the topic is compacted: better a letter with a key than a partition that stands.
+            place = format!("{}-{partition}-{offset}", model.encoder.topic());
+            message.key = Some(place.as_bytes());
+            message.headers.push((dead_letter::headers::KEY_ADDED.into(), Some(b"true".as_slice().into())));
         }
         committer.send(&message, ticket)?;
         tally.dead_letter(rejection.class);

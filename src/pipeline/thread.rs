@@ -19,12 +19,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::ClientConfig;
 
 use super::admit::{Admitted, Positions};
-use super::commit::{CommitSettings, Committer, Interruption, Output};
+use super::commit::{CommitSettings, Committer, Interruption, Pause};
 use super::compare::Comparer;
 use super::engine::{Outcome, Times};
 use super::produce::{Destination, Writer};
 use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
+use crate::kafka::position::{self, Gone, Reset, Restart};
 use crate::kafka::subscription::{Change, Subscription};
 use crate::log_events;
 use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
@@ -41,6 +42,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How long the questions of going back to the last commit may take.
 const REWIND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the questions about partitions that were just assigned may take, each.
+const INSPECTION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often membership changes and the client's events are looked for while records flow.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(2);
@@ -62,6 +66,8 @@ pub struct ThreadSettings {
     pub destination: Destination,
     /// Consumer properties.
     pub consumer: ClientConfig,
+    /// Where partitions begin that the group has no offset of.
+    pub reset: Reset,
     /// How to commit.
     pub commit: CommitSettings,
     /// Most records taken at once.
@@ -100,6 +106,8 @@ pub struct ScoringThread {
     readiness: Readiness,
     shutdown: Shutdown,
     redos: u32,
+    /// Partitions that are left alone, or were and are being tried again.
+    pauses: HashMap<i32, Pause>,
     /// Work was thrown away, but the partitions are not yet back at the last commit.
     astray: bool,
     lag_published: Instant,
@@ -107,6 +115,8 @@ pub struct ScoringThread {
     events_served: Instant,
     /// Nothing was there at the last look.
     idle: bool,
+    /// Partitions whose log begins again below what was read.
+    cut: Vec<i32>,
 }
 
 impl ScoringThread {
@@ -126,13 +136,10 @@ impl ScoringThread {
         let written = [Some(&destination.output), Some(&destination.dead_letter), destination.challenger.as_ref()];
         let comparer =
             Comparer::new(&settings.input_topic, destination.challenger.clone(), settings.amount_feature.clone());
-        let output = Output {
-            topics: written.into_iter().flatten().cloned().collect(),
-            verdict_headers: model.encoder.verdict_headers(),
-        };
+        let topics = written.into_iter().flatten().cloned().collect();
         let writer = Writer::new(settings.destination.clone(), settings.amount_feature.clone());
         let committer =
-            Committer::open(settings.commit.clone(), output, health.clone(), shutdown.clone(), readiness.clone())?;
+            Committer::open(settings.commit.clone(), topics, health.clone(), shutdown.clone(), readiness.clone())?;
         let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health)
             .map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
         let mut thread = ScoringThread {
@@ -155,11 +162,13 @@ impl ScoringThread {
             readiness,
             shutdown,
             redos: 0,
+            pauses: HashMap::new(),
             astray: false,
             lag_published: Instant::now(),
             samples_left: None,
             events_served: Instant::now(),
             idle: true,
+            cut: Vec::new(),
         };
         thread.fit_amount();
         thread.fit_challenger();
@@ -173,17 +182,23 @@ impl ScoringThread {
                 Ok(()) => {}
                 Err(Interruption::Redo(reason)) => match self.redo(&reason) {
                     Ok(()) => {}
-                    Err(Interruption::OutOfPatience) => break,
+                    Err(Interruption::OutOfPatience) => return self.leave(Ok(Ended { drained: false })),
                     Err(fatal) => return self.leave(Err(fatal)),
                 },
-                Err(Interruption::OutOfPatience) => break,
+                Err(Interruption::Partition { partition, reason }) => match self.leave_alone(partition, &reason) {
+                    Ok(()) => {}
+                    Err(Interruption::OutOfPatience) => return self.leave(Ok(Ended { drained: false })),
+                    Err(fatal) => return self.leave(Err(fatal)),
+                },
+                // Also in the midst of a revocation: what was given up then must not be committed any more.
+                Err(Interruption::OutOfPatience) => return self.leave(Ok(Ended { drained: false })),
                 Err(fatal) => return self.leave(Err(fatal)),
             }
         }
         let drained = match self.committer.commit_all(&self.subscription) {
             Ok(()) => {
                 self.publish_all();
-                true
+                !self.astray && !self.positions.has_unread()
             }
             Err(reason) => {
                 log_events::lifecycle::LeftWithoutCommitting { thread: &self.settings.name, reason: &reason }.log();
@@ -228,7 +243,7 @@ impl ScoringThread {
         {
             let batch = self.subscription.records(&mut self.buffer, wait);
             self.idle = batch.is_empty();
-            let Admitted { records, runs } = self.positions.admit(&batch, self.subscription.partitions())?;
+            let Admitted { records, runs, ends, gone, cut } = self.positions.admit(&batch, &self.subscription)?;
             let working = !records.is_empty() && !self.shutdown.is_aborted();
             let taken = Instant::now();
             let times =
@@ -239,7 +254,7 @@ impl ScoringThread {
             if let Some(took) = progress.committed {
                 self.measured.stage(Stage::Commit, took);
                 publish(&self.instruments, &mut self.committing, &mut self.measured);
-                self.redos = 0;
+                settled(&mut self.redos, &self.readiness, &self.settings.name);
             }
             if progress.handed_over {
                 std::mem::swap(&mut self.tally, &mut self.committing);
@@ -258,7 +273,11 @@ impl ScoringThread {
                     let (began, engine) = (Instant::now(), &self.model.engine);
                     let failed = shadow.run(engine, records.iter().map(|record| (record.partition(), record.offset())));
                     self.instruments.challenger().failed(failed);
-                    self.comparer.write(&records, engine, shadow, &mut self.committer, ticket, &mut self.tally)?;
+                    let dropped =
+                        self.comparer.write(&records, engine, shadow, &mut self.committer, ticket, &mut self.tally)?;
+                    if dropped > 0 {
+                        self.instruments.dropped(dropped);
+                    }
                     self.measured.stage(Stage::Challenger, began.elapsed());
                 }
                 self.next.clear();
@@ -269,20 +288,36 @@ impl ScoringThread {
                     leave_samples(&self.seat, &records, self.model.engine.outcomes());
                 }
             }
+            if !ends.is_empty() && !self.shutdown.is_aborted() {
+                // Nothing to score up to there: an idle group's lag is 0 all the same.
+                let ticket = self.committer.begin_batch()?;
+                self.next.clear();
+                self.next.extend(ends);
+                self.committer.finish_batch(ticket, &self.next)?;
+            }
+            for (partition, position, begin) in gone {
+                let (end, gone) = (-1, Gone::Deleted { records: begin - position });
+                log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
+                self.instruments.gone(&self.settings.input_topic, partition, gone);
+            }
+            self.cut = cut;
+        }
+        for partition in std::mem::take(&mut self.cut) {
+            self.restart(partition)?;
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
             self.committer.serve();
+            self.try_again()?;
         }
         Ok(())
     }
 
-    /// Takes up the model that is to score, between two batches: what was scored keeps its version. Where messages still
-    /// hold the version's header that would have to go, or the shelf is in use, the next turn tries again.
+    /// Takes up the model that is to score, between two batches: what was scored keeps its version. Where the shelf is in
+    /// use, the next turn tries again.
     #[cold]
     fn exchange_model(&mut self) {
-        if self.committer.can_exchange_verdict_headers() && self.seat.exchange(&mut self.model) {
-            self.committer.exchange_verdict_headers(self.model.encoder.verdict_headers());
+        if self.seat.exchange(&mut self.model) {
             log_events::pipeline::ModelTakenUp { thread: &self.settings.name, model: &self.model.model.id() }.log();
             self.fit_amount();
             self.fit_challenger();
@@ -316,7 +351,7 @@ impl ScoringThread {
                     .accept(&partitions)
                     .map_err(|error| Interruption::Redo(format!("assigning: {error}")))?;
                 self.readiness.clear(&self.settings.name);
-                Ok(())
+                self.inspect(&partitions)
             }
             Change::Revoked(partitions) => {
                 let committed = self.committer.commit_all(&self.subscription);
@@ -343,6 +378,10 @@ impl ScoringThread {
     fn release(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
         self.positions.forget(partitions);
         for &partition in partitions {
+            if self.pauses.remove(&partition).is_some() {
+                self.readiness.clear(&self.partition_name(partition));
+                self.instruments.paused(&self.settings.input_topic, partition, false);
+            }
             // The next owner publishes it.
             self.instruments.lag(&self.settings.input_topic, partition, 0, 0.0);
         }
@@ -365,13 +404,19 @@ impl ScoringThread {
             self.shutdown.wait((FIRST_BACKOFF * 2u32.saturating_pow(self.redos - 1)).min(LONGEST_BACKOFF));
         }
         self.redos = self.redos.saturating_add(1).min(16);
+        if self.redos > 1 {
+            // Once happens; twice in a row, nothing gets done.
+            let why = format!("work is thrown away again and again: {reason}");
+            self.readiness.hold(&rollback_name(&self.settings.name), why);
+        }
+        self.positions.thrown_away();
         let went_back = self.committer.abandon().and_then(|()| {
             let rewound = self.subscription.rewind(&self.positions.first_read(), REWIND_PATIENCE);
             rewound.map_err(|error| Interruption::Redo(format!("going back to the last commit: {error}")))
         });
         match went_back {
-            Ok(()) => {
-                self.positions.rewound();
+            Ok(back) => {
+                self.positions.rewound(&back);
                 self.astray = false;
                 Ok(())
             }
@@ -385,8 +430,110 @@ impl ScoringThread {
         }
     }
 
+    /// Goes on without a partition: what comes of its records cannot be written.
+    #[cold]
+    fn leave_alone(&mut self, partition: i32, reason: &str) -> Result<(), Interruption> {
+        self.redo(&format!("partition {partition}: {reason}"))?;
+        let pause = self.pauses.entry(partition).or_insert_with(Pause::of_a_partition);
+        let seconds = pause.begin(Instant::now()).as_secs();
+        log_events::pipeline::PartitionPaused { partition, seconds, reason }.log();
+        self.readiness.hold(&self.partition_name(partition), reason);
+        self.instruments.paused(&self.settings.input_topic, partition, true);
+        self.subscription
+            .pause(partition)
+            .map_err(|error| Interruption::Fatal(format!("pausing partition {partition}: {error}")))
+    }
+
+    /// Tries partitions again that were left alone for long enough.
+    fn try_again(&mut self) -> Result<(), Interruption> {
+        if self.pauses.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let owned = self.subscription.partitions();
+        let due: Vec<i32> = self
+            .pauses
+            .iter()
+            .filter(|(partition, pause)| pause.is_over(now) && !owned.contains(partition))
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in due {
+            log_events::pipeline::PartitionTriedAgain { partition }.log();
+            let first = self.positions.first_read().get(&partition).copied().unwrap_or(0);
+            let back = self.subscription.resume(partition, first, REWIND_PATIENCE);
+            let back = back.map_err(|error| Interruption::Redo(format!("resuming partition {partition}: {error}")))?;
+            self.positions.rewound(&back);
+            self.readiness.clear(&self.partition_name(partition));
+            self.instruments.paused(&self.settings.input_topic, partition, false);
+        }
+        Ok(())
+    }
+
+    /// Holds the group's offsets of partitions that were just assigned against their logs, and says what is gone. A broker
+    /// that does not answer in time is not waited for: what comes shows it too, later.
+    fn inspect(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
+        let Ok(committed) = self.subscription.committed(partitions, INSPECTION_PATIENCE) else { return Ok(()) };
+        for &partition in partitions {
+            let known = committed.iter().find(|noted| noted.partition == partition).map(|noted| noted.offset);
+            let Ok(log) = self.subscription.watermarks(partition, INSPECTION_PATIENCE) else { return Ok(()) };
+            let Restart { offset, gone } = position::restart(known, log, self.settings.reset);
+            match (known, gone) {
+                (Some(position), Some(gone)) => {
+                    self.report_gone(partition, position, log, gone)?;
+                    if let Gone::Deleted { .. } = gone {
+                        self.positions.begin(partition, offset);
+                    }
+                }
+                (Some(position), None) => self.positions.begin(partition, position),
+                (None, _) => log_events::pipeline::BeginsWithoutCommit { partition, offset }.log(),
+            }
+        }
+        Ok(())
+    }
+
+    fn report_gone(
+        &self,
+        partition: i32,
+        position: i64,
+        (begin, end): (i64, i64),
+        gone: Gone,
+    ) -> Result<(), Interruption> {
+        log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
+        self.instruments.gone(&self.settings.input_topic, partition, gone);
+        if self.settings.reset != Reset::Error {
+            return Ok(());
+        }
+        Err(Interruption::Fatal(format!(
+            "partition {partition}: offset {position} is gone from its log, which holds {begin} to {end}: \
+             auto.offset.reset=error ends the worker here; set it to earliest to go on"
+        )))
+    }
+
+    /// A partition's log begins again below what was read: reads all that it holds.
+    #[cold]
+    fn restart(&mut self, partition: i32) -> Result<(), Interruption> {
+        // What was done before is about offsets that must not be mixed with those that come.
+        self.committer.commit_all(&self.subscription)?;
+        self.publish_all();
+        let failed = |error| Interruption::Redo(format!("finding where partition {partition} goes on: {error}"));
+        let log = self.subscription.watermarks(partition, REWIND_PATIENCE).map_err(failed)?;
+        self.report_gone(partition, self.positions.next(partition).unwrap_or(-1), log, Gone::Truncated)?;
+        self.positions.begin(partition, log.0);
+        let to = HashMap::from([(partition, log.0)]);
+        self.subscription.seek(&to, REWIND_PATIENCE).map_err(failed)?;
+        // Below the last commit: without one of its own, a redo would go back to offsets that are gone.
+        let ticket = self.committer.begin_batch()?;
+        self.committer.finish_batch(ticket, &to)
+    }
+
+    /// Under which readiness knows a partition that is left alone.
+    fn partition_name(&self, partition: i32) -> String {
+        format!("partition {partition} of {}", self.settings.input_topic)
+    }
+
     /// After everything was committed.
     fn publish_all(&mut self) {
+        settled(&mut self.redos, &self.readiness, &self.settings.name);
         publish(&self.instruments, &mut self.committing, &mut self.measured);
         std::mem::swap(&mut self.tally, &mut self.committing);
         publish(&self.instruments, &mut self.committing, &mut self.measured);
@@ -401,6 +548,18 @@ impl ScoringThread {
             self.instruments.lag(&self.settings.input_topic, lag.partition, lag.records, seconds);
         }
     }
+}
+
+/// Something was committed: what was thrown away before is no loop.
+fn settled(redos: &mut u32, readiness: &Readiness, thread: &str) {
+    if std::mem::take(redos) > 1 {
+        readiness.clear(&rollback_name(thread));
+    }
+}
+
+/// Under which readiness knows that a thread's work is thrown away again and again.
+fn rollback_name(thread: &str) -> String {
+    format!("{thread} roll-backs")
 }
 
 /// Leaves payloads that were scored for candidates to try themselves on.

@@ -14,8 +14,8 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 
 use super::amounts::{Amounts, ByDecision, amounts, counted};
 use super::catalogue::definitions::{
-    BATCH_ROWS, DEAD_LETTERS, END_TO_END, LAG, LAG_SECONDS, MODEL_SWAPS, REBALANCES, REDONE, REGISTRY_REACHABLE, SCORE,
-    STAGE, TRANSACTIONS, VERDICTS,
+    BATCH_ROWS, CHALLENGER_DROPPED, DEAD_LETTERS, END_TO_END, LAG, LAG_SECONDS, MODEL_SWAPS, PAUSED, REBALANCES,
+    RECORDS_GONE, REDONE, REGISTRY_REACHABLE, SCORE, STAGE, TRANSACTIONS, VERDICTS,
 };
 use super::catalogue::describe_all;
 use super::clients;
@@ -27,6 +27,7 @@ use super::requests;
 use super::spans;
 use super::suspicious::Gathered;
 use crate::drift::Pending;
+use crate::kafka::position::Gone;
 use crate::pipeline::compare::Comparison;
 
 /// Renders everything for `/metrics`.
@@ -229,6 +230,22 @@ impl Instruments {
     /// Work was thrown away to be done again.
     pub fn redone(&self) {
         self.redone.increment(1);
+    }
+
+    /// The log does not have what comes next: so many records are gone, or, cut short, an unknown number.
+    pub fn gone(&self, topic: &str, partition: i32, gone: Gone) {
+        let records = if let Gone::Deleted { records } = gone { records } else { 1 };
+        RECORDS_GONE.counter(&[topic, &partition.to_string(), gone.reason()]).increment(records.unsigned_abs());
+    }
+
+    /// A partition is left alone, or not any more.
+    pub fn paused(&self, topic: &str, partition: i32, is_paused: bool) {
+        PAUSED.gauge(&[topic, &partition.to_string()]).set(f64::from(u8::from(is_paused)));
+    }
+
+    /// Comparisons that were not written.
+    pub fn dropped(&self, comparisons: u64) {
+        CHALLENGER_DROPPED.counter(&[]).increment(comparisons);
     }
 
     /// Lag of one partition.

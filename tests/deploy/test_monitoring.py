@@ -94,7 +94,8 @@ def test_each_section_of_the_runbook_says_what_to_look_at_and_what_to_do() -> No
 WANTED = {
     "FraudRateHigh", "DriftShareHigh", "ConsumerLagHigh", "DeadLetterRateHigh", "ConsumerStalled",
     "ModelTooOld", "VerdictLatencyHigh", "RegistryUnreachable", "ScoreDistributionCollapsed",
-    "NoTransactions", "WorkersDown", "DriftReportHigh", "DriftReportTooOld",
+    "NoTransactions", "WorkersDown", "DriftReportHigh", "DriftReportTooOld", "PartitionPaused",
+    "RecordsGone",
 }  # fmt: skip
 
 

@@ -50,7 +50,8 @@ fn every_card_row_gets_the_verdict_that_python_gives_it() {
         assert_eq!(value["transaction_id"], verdict.transaction_id.as_str());
         assert_eq!(value["event_time"], verdict.event_time);
         assert_eq!(message.key, transaction.key);
-        assert_eq!(message.header("model").as_deref(), Some("fraud@1"));
+        assert_eq!((verdict.model.name.as_str(), verdict.model.version.as_str()), ("fraud", "1"));
+        assert_eq!(message.headers, [], "the body names the model");
         assert!(ids.insert(verdict.transaction_id));
     }
     assert_eq!(ids.len(), CARD_ROWS);

@@ -177,7 +177,8 @@ fn a_foreign_model_runs_on_a_broker_in_both_message_forms() {
     let verdicts: Vec<Verdict> = subscriber.seen.iter().map(|message| message.verdict()).collect();
     foreign.compare(&verdicts);
     for (message, verdict) in subscriber.seen.iter().zip(&verdicts) {
-        assert_eq!(message.header("model").as_deref(), Some("payments@1"));
+        assert_eq!((verdict.model.name.as_str(), verdict.model.version.as_str()), ("payments", "1"));
+        assert_eq!(message.headers, [], "the body names the model");
         assert_eq!(verdict.score, offline[&verdict.transaction_id], "the same as offline, to the last bit");
     }
     assert!(topics.read(&topics.dead_letter).is_empty());

@@ -2,6 +2,8 @@
 //! an independent subscriber. One module per promise:
 //!
 //! - `exactly_once`: one verdict per row, through kills, rebalances and broker restarts
+//! - `gaps`: nothing is skipped in silence, be it by retention, a topic made anew, or a group without offsets
+//! - `refused`: what a topic does not take stops neither the other records nor the other partitions
 //! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
 //! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers
 //! - `shutdown`: SIGTERM drains and leaves within two seconds
@@ -25,11 +27,13 @@ mod challenger;
 mod drift;
 mod exactly_once;
 mod foreign_model;
+mod gaps;
 mod http;
 mod kernel;
 mod metrics;
 mod offline;
 mod poison;
+mod refused;
 mod registry;
 mod shutdown;
 mod startup;

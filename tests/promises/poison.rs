@@ -8,7 +8,7 @@ use super::support::topics::{Record, Topics, faults};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A good transaction of the committed models.
-fn good(id: &str) -> String {
+pub fn good(id: &str) -> String {
     let features: Vec<String> = (1..=28).map(|number| format!("\"V{number}\":0.5")).collect();
     format!("{{\"transaction_id\":\"{id}\",\"event_time\":1700000000000,{},\"Amount\":12.5}}", features.join(","))
 }

@@ -114,6 +114,10 @@ fn settings_that_make_no_sense_are_refused_before_anything_starts() {
     for (arguments, code, names) in [
         (vec!["run", "--output-topic", "transactions"], 64, "must be different topics"),
         (vec!["run", "-X", "no.such.property=1"], 64, "no.such.property"),
+        (vec!["run", "-X", "isolation.level=read_uncommitted"], 64, "--guarantee at-least-once"),
+        (vec!["run", "-X", "group.protocol=consumer"], 64, "group.protocol=consumer"),
+        (vec!["run", "-X", "transaction.timeout.ms=2000", "--commit-interval", "9s"], 64, "set it to 10000 or more"),
+        (vec!["check", "--offline", "-X", "group.protocol=consumer"], 1, "failed"),
         (vec!["run", "--guarantee", "at-most-once"], 2, "exactly-once"),
         (vec!["run", "--commit-interval", "1h"], 2, "1ms to 10s"),
         (vec!["run", "--threads", "0"], 2, "--threads"),

@@ -22,11 +22,14 @@ pub enum ErrorClass {
     InvalidEventTime,
     /// The model failed on this row or gave something other than a probability.
     InvalidScore,
+    /// Scored, but the broker refuses the verdict for good: the topic is compacted and the record has no key, or its time
+    /// stamp is out of the topic's range.
+    Undeliverable,
 }
 
 impl ErrorClass {
     /// Every class; the index of each is `class as usize`.
-    pub const ALL: [ErrorClass; 8] = [
+    pub const ALL: [ErrorClass; 9] = [
         ErrorClass::MalformedJson,
         ErrorClass::MissingFeature,
         ErrorClass::NotANumber,
@@ -35,6 +38,7 @@ impl ErrorClass {
         ErrorClass::UnknownSchema,
         ErrorClass::InvalidEventTime,
         ErrorClass::InvalidScore,
+        ErrorClass::Undeliverable,
     ];
 
     /// The class as it is printed in the header.
@@ -48,6 +52,7 @@ impl ErrorClass {
             ErrorClass::UnknownSchema => "unknown-schema",
             ErrorClass::InvalidEventTime => "invalid-event-time",
             ErrorClass::InvalidScore => "invalid-score",
+            ErrorClass::Undeliverable => "undeliverable",
         }
     }
 }
@@ -93,6 +98,9 @@ pub mod headers {
     pub const HEADERS_OMITTED: &str = "error.headers-omitted";
     /// As [`VALUE_OMITTED`], for the key, where leaving out value and headers was not enough.
     pub const KEY_OMITTED: &str = "error.key-omitted";
+    /// Present only where the dead-letter topic takes no record without a key and this one had none: the key is the
+    /// record's place, `topic-partition-offset`.
+    pub const KEY_ADDED: &str = "error.key-added";
 }
 
 /// The reason a record became a dead letter: a value, not a failure of the worker.

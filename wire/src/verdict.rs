@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Header that carries `name@version` of the model that scored the row.
-pub const MODEL_HEADER: &str = "model";
-
 /// What the bundle's two thresholds make of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -37,7 +37,7 @@ impl Audience {
     pub fn subscribe(kafka: &ClientConfig, verdicts: &str, dead_letters: &str) -> anyhow::Result<Audience> {
         let mut base = kafka.clone();
         base.set("statistics.interval.ms", "0");
-        let config = client::consumer_config(&base, "fraud-scorer-demo-audience");
+        let config = client::consumer_config(&base, "fraud-scorer-demo-audience", 0, 1);
         let consumer: BaseConsumer = config.create()?;
         consumer.subscribe(&[verdicts, dead_letters])?;
         Ok(Audience {

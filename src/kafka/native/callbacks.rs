@@ -1,21 +1,22 @@
-//! What librdkafka calls: interceptors for every message on its way in and out, log lines, errors. The parent module says
-//! why each use of the opaque pointer is sound.
+//! What librdkafka calls: an interceptor for every message on its way out, log lines, errors. The parent module says why
+//! each use of the opaque pointer is sound.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
 
 use rdkafka::bindings as sys;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
-use super::headers::list_size;
-use super::standing::Standing;
+use super::headers::{header, list_size};
 use crate::kafka::client;
+use crate::kafka::failure;
+use crate::kafka::message::{Message, slice};
 
 /// What librdkafka tells of messages and of itself, on its own threads.
 pub trait Reports: Send + Sync {
-    /// A message that carried `tag` was delivered, or failed for good; `size` in bytes of key, value and headers.
-    fn settled(&self, tag: usize, outcome: Result<(), RDKafkaErrorCode>, size: impl FnOnce() -> usize);
+    /// A message was delivered, or failed for good.
+    fn settled(&self, message: Settled<'_>);
 
     /// An error of the client, not of one message.
     fn error(&self, error: KafkaError, reason: &str);
@@ -24,10 +25,49 @@ pub trait Reports: Send + Sync {
     fn statistics(&self, json: &[u8]);
 }
 
-/// What the interceptors see.
-pub(super) struct Interceptors<R> {
-    pub(super) reports: R,
-    pub(super) standing: Standing,
+/// A message on its way out.
+pub struct Settled<'a>(&'a Message);
+
+impl Settled<'_> {
+    /// The tag it was queued with.
+    pub fn tag(&self) -> usize {
+        self.0.opaque as usize
+    }
+
+    /// Why it was not delivered: librdkafka's number; `None` where it was.
+    pub fn error(&self) -> Option<c_int> {
+        (self.0.err != 0).then_some(self.0.err)
+    }
+
+    /// Where it was to go.
+    pub fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    /// Its value.
+    pub fn value(&self) -> Option<&[u8]> {
+        // SAFETY: librdkafka's message, alive for the call that lends it.
+        unsafe { slice(self.0.payload, self.0.len) }
+    }
+
+    /// Its last header of this name.
+    pub fn header(&self, name: &CStr) -> Option<&[u8]> {
+        // SAFETY: as above; what comes back points into the message.
+        self.headers().and_then(|headers| unsafe { header(headers, name) })
+    }
+
+    /// Bytes of key, value and headers.
+    pub fn size(&self) -> usize {
+        // SAFETY: the list belongs to the message.
+        self.0.key_len + self.0.len + self.headers().map_or(0, |headers| unsafe { list_size(headers) })
+    }
+
+    fn headers(&self) -> Option<*mut sys::rd_kafka_headers_t> {
+        let mut headers = null_mut();
+        // SAFETY: message and out-parameter are valid for the call.
+        let code = unsafe { sys::rd_kafka_message_headers(self.0.as_native(), &mut headers) };
+        (code == DONE && !headers.is_null()).then_some(headers)
+    }
 }
 
 /// The interceptors' name in librdkafka's log.
@@ -44,26 +84,8 @@ pub(super) unsafe extern "C" fn on_new<R: Reports>(
 ) -> sys::rd_kafka_resp_err_t {
     // SAFETY: within rd_kafka_new, where interceptors are added.
     unsafe {
-        sys::rd_kafka_interceptor_add_on_send(client, NAME.as_ptr(), Some(on_send::<R>), opaque);
         sys::rd_kafka_interceptor_add_on_acknowledgement(client, NAME.as_ptr(), Some(on_acknowledgement::<R>), opaque)
     }
-}
-
-/// Every message on its way in, on the thread that produces.
-unsafe extern "C" fn on_send<R: Reports>(
-    _client: *mut sys::rd_kafka_t,
-    message: *mut sys::rd_kafka_message_t,
-    opaque: *mut c_void,
-) -> sys::rd_kafka_resp_err_t {
-    // SAFETY: `opaque` is the interceptors' (alive as long as the client); the message is librdkafka's own.
-    unsafe {
-        let interceptors = &*opaque.cast::<Interceptors<R>>();
-        let mut own = null_mut();
-        if sys::rd_kafka_message_headers(message, &mut own) != DONE {
-            sys::rd_kafka_message_set_headers(message, interceptors.standing.list());
-        }
-    }
-    DONE
 }
 
 /// Every message on its way out, on librdkafka's threads.
@@ -72,23 +94,9 @@ unsafe extern "C" fn on_acknowledgement<R: Reports>(
     message: *mut sys::rd_kafka_message_t,
     opaque: *mut c_void,
 ) -> sys::rd_kafka_resp_err_t {
-    // SAFETY: as above.
-    unsafe {
-        let interceptors = &*opaque.cast::<Interceptors<R>>();
-        let (mut headers, mut headers_bytes) = (null_mut(), 0);
-        if sys::rd_kafka_message_headers(message, &mut headers) == DONE {
-            if let Some(lending) = interceptors.standing.lending_of(headers) {
-                sys::rd_kafka_message_detach_headers(message, &mut headers);
-                headers_bytes = lending.give_back();
-            } else if (*message).err != DONE {
-                headers_bytes = list_size(headers);
-            }
-        }
-        let message = &*message;
-        let outcome = if message.err == DONE { Ok(()) } else { Err(message.err.into()) };
-        let size = || message.key_len + message.len + headers_bytes;
-        interceptors.reports.settled(message._private as usize, outcome, size);
-    }
+    // SAFETY: `opaque` is the reports (alive as long as the client); the message is librdkafka's own, alive for the call.
+    let (reports, message) = unsafe { (&*opaque.cast::<R>(), &*message.cast::<Message>()) };
+    reports.settled(Settled(message));
     DONE
 }
 
@@ -117,10 +125,9 @@ pub(super) unsafe extern "C" fn on_statistics<R: Reports>(
     length: usize,
     opaque: *mut c_void,
 ) -> c_int {
-    // SAFETY: `opaque` is the interceptors'; the text has this length and is valid for the call.
-    let (interceptors, json) =
-        unsafe { (&*opaque.cast::<Interceptors<R>>(), std::slice::from_raw_parts(json.cast::<u8>(), length)) };
-    interceptors.reports.statistics(json);
+    // SAFETY: `opaque` is the reports; the text has this length and is valid for the call.
+    let (reports, json) = unsafe { (&*opaque.cast::<R>(), std::slice::from_raw_parts(json.cast::<u8>(), length)) };
+    reports.statistics(json);
     // librdkafka frees the text.
     0
 }
@@ -131,9 +138,7 @@ pub(super) unsafe extern "C" fn on_error<R: Reports>(
     reason: *const c_char,
     opaque: *mut c_void,
 ) {
-    let code = sys::rd_kafka_resp_err_t::try_from(code).unwrap_or(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN);
-    // SAFETY: `opaque` is the interceptors'; the text is valid for the call.
-    let (interceptors, reason) =
-        unsafe { (&*opaque.cast::<Interceptors<R>>(), CStr::from_ptr(reason).to_string_lossy()) };
-    interceptors.reports.error(KafkaError::Global(code.into()), &reason);
+    // SAFETY: `opaque` is the reports; the text is valid for the call.
+    let (reports, reason) = unsafe { (&*opaque.cast::<R>(), CStr::from_ptr(reason).to_string_lossy()) };
+    reports.error(KafkaError::Global(failure::code(code)), &reason);
 }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use rdkafka::bindings as sys;
+
+use crate::kafka::message::slice;
 
 /// Headers of a message: names with values, in order.
 pub type Headers<'a> = Vec<(Cow<'a, str>, Option<Cow<'a, [u8]>>)>;
@@ -17,10 +18,6 @@ pub fn headers_size(headers: &Headers<'_>) -> usize {
 
 /// An owned header list of librdkafka.
 pub(super) struct HeaderList(pub(super) NonNull<sys::rd_kafka_headers_t>);
-
-// SAFETY: plain memory, only read after it was filled.
-unsafe impl Send for HeaderList {}
-unsafe impl Sync for HeaderList {}
 
 impl HeaderList {
     /// A list of copies.
@@ -38,20 +35,6 @@ impl HeaderList {
             }
         }
         HeaderList(list)
-    }
-
-    /// The pointer, no longer owned: for [`HeaderList::from_raw`].
-    pub(super) fn into_raw(self) -> *mut sys::rd_kafka_headers_t {
-        ManuallyDrop::new(self).0.as_ptr()
-    }
-
-    /// Owns again what [`HeaderList::into_raw`] gave; `None` for null.
-    ///
-    /// # Safety
-    ///
-    /// The pointer is null or from `into_raw`, once.
-    pub(super) unsafe fn from_raw(list: *mut sys::rd_kafka_headers_t) -> Option<HeaderList> {
-        NonNull::new(list).map(HeaderList)
     }
 }
 
@@ -81,4 +64,18 @@ pub(super) unsafe fn list_size(headers: *const sys::rd_kafka_headers_t) -> usize
         }
     }
     bytes
+}
+
+/// The last value of this name.
+///
+/// # Safety
+///
+/// The list is valid and lives as long as `'a`.
+pub(super) unsafe fn header<'a>(headers: *const sys::rd_kafka_headers_t, name: &CStr) -> Option<&'a [u8]> {
+    let (mut value, mut size) = (std::ptr::null(), 0);
+    // SAFETY: the caller's promise; the value points into the list.
+    unsafe {
+        let code = sys::rd_kafka_header_get_last(headers, name.as_ptr(), &mut value, &mut size);
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { slice(value, size) } else { None }
+    }
 }

@@ -99,6 +99,7 @@ pub static DEAD_LETTERS: Metric = Metric::counted(
         "unknown-schema",
         "invalid-event-time",
         "invalid-score",
+        "undeliverable",
     ],
 )])
 .tells("What a producer sends that cannot be scored; the class says whom to ask.");
@@ -163,6 +164,25 @@ pub static REDONE: Metric = Metric::counted(
     "Times the work since the last commit was thrown away and read again.",
 )
 .tells("0 outside of broker trouble; steady growth is a partition that is stuck while lag looks small.");
+
+pub static RECORDS_GONE: Metric = Metric::counted(
+    "fraud_scorer_records_gone_total",
+    "records",
+    "Records that were gone from the input topic before they were read (`deleted`), and 1 for each time the log was found \
+     shorter than it was (`truncated`): the partition went on at its start.",
+)
+.by(&[TOPIC, PARTITION, Label::these("reason", &["deleted", "truncated"])])
+.tells("Any growth is loss that no worker can make good: retention is too short for the lag, or the topic was made anew.")
+.absent("nothing was gone yet");
+
+pub static PAUSED: Metric = Metric::gauged(
+    "fraud_scorer_partition_paused",
+    "1 or 0",
+    "1 while a partition is left alone because what comes of its records cannot be written; the others go on.",
+)
+.by(&[TOPIC, PARTITION])
+.tells("The worker is not ready meanwhile; /readyz says why. It tries again by itself.")
+.absent("no partition was paused yet");
 
 pub static READY: Metric =
     Metric::gauged("fraud_scorer_ready", "1 or 0", "1 while the worker is ready, 0 while it is not; /readyz says why.")
@@ -255,6 +275,14 @@ pub static CHALLENGER_FAILURES: Metric = Metric::counted(
 )
 .tells("A challenger that should not be promoted. Every batch, redone ones too.")
 .absent(NO_CHALLENGER);
+
+pub static CHALLENGER_DROPPED: Metric = Metric::counted(
+    "fraud_scorer_challenger_dropped_total",
+    "comparisons",
+    "Comparisons that were not written because the topic of `--challenger-topic` did not take one shortly before.",
+)
+.tells("The topic is gone, full or forbidden. Verdicts and the other metrics of the challenger are not concerned.")
+.absent("none was dropped yet");
 
 // ---- drift ---------------------------------------------------------------------------------------------------------
 
@@ -609,7 +637,18 @@ pub static SECTIONS: &[Section] = &[
     Section {
         title: "Time, lag and progress",
         text: "",
-        metrics: &[&END_TO_END, &STAGE, &BATCH_ROWS, &LAG, &LAG_SECONDS, &REBALANCES, &REDONE, &READY],
+        metrics: &[
+            &END_TO_END,
+            &STAGE,
+            &BATCH_ROWS,
+            &LAG,
+            &LAG_SECONDS,
+            &REBALANCES,
+            &REDONE,
+            &RECORDS_GONE,
+            &PAUSED,
+            &READY,
+        ],
     },
     Section {
         title: "Models",
@@ -625,6 +664,7 @@ pub static SECTIONS: &[Section] = &[
             &CHALLENGER_DECISIONS,
             &CHALLENGER_FLIP_AMOUNT,
             &CHALLENGER_FAILURES,
+            &CHALLENGER_DROPPED,
         ],
     },
     Section {

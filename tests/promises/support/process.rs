@@ -151,6 +151,12 @@ impl Running {
         series.map(str::to_owned).collect()
     }
 
+    /// The value of a series, its labels included.
+    pub fn value(&mut self, series: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// GET of a JSON document.
     pub fn get_json(&mut self, path: &str) -> serde_json::Value {
         let (status, body) = self.get(path);

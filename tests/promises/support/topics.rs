@@ -5,16 +5,17 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fraud_wire::verdict::Verdict;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::broker::Broker;
 use super::process::{Running, producer, scorer};
-use super::unique;
+use super::{unique, wait_for};
 
 /// Input, output and dead-letter topic of one test, and its consumer group.
 pub struct Topics {
@@ -69,14 +70,76 @@ impl Topics {
 
     /// Creates one topic.
     pub fn make(&self, name: &str, partitions: i32, max_message_bytes: &str) {
-        let admin: AdminClient<DefaultClientContext> = self.client.create().unwrap();
-        let topic =
-            NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", max_message_bytes);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        for result in runtime.block_on(admin.create_topics([&topic], &options)).unwrap() {
+        self.make_with(name, partitions, &[("max.message.bytes", max_message_bytes)]);
+    }
+
+    /// Creates one topic with settings of its own.
+    pub fn make_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+        // One that was just deleted may still be in the way.
+        wait_for("the topic is made", Duration::from_secs(30), || {
+            let made = self.admin(async |admin, options| admin.create_topics([&topic], options).await);
+            match made.unwrap().into_iter().next()? {
+                Ok(_) => Some(()),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
+                Err((topic, code)) => panic!("{topic}: {code}"),
+            }
+        });
+    }
+
+    /// Creates input, output and dead-letter topic with these settings instead.
+    pub fn remake(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        self.delete(name);
+        self.make_with(name, partitions, settings);
+    }
+
+    /// Deletes a topic.
+    pub fn delete(&self, name: &str) {
+        for result in self.admin(async |admin, options| admin.delete_topics(&[name], options).await).unwrap() {
             result.unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
         }
+    }
+
+    /// Raises the number of partitions.
+    pub fn grow(&self, name: &str, partitions: usize) {
+        let grown = NewPartitions::new(name, partitions);
+        for result in self.admin(async |admin, options| admin.create_partitions([&grown], options).await).unwrap() {
+            result.unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
+        }
+    }
+
+    /// Deletes the records of a partition below an offset, as retention does.
+    pub fn delete_records(&self, name: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(name, partition, Offset::Offset(before)).unwrap();
+        let left = self.admin(async |admin, options| admin.delete_records(&list, options).await).unwrap();
+        left.elements().iter().for_each(|element| element.error().unwrap());
+    }
+
+    fn admin<T>(
+        &self,
+        call: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> KafkaResult<T>,
+    ) -> KafkaResult<T> {
+        let admin: AdminClient<DefaultClientContext> = self.client.create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(call(&admin, &options))
+    }
+
+    /// The group's committed offset of a partition of the input topic, where there is one, and the end of that partition.
+    pub fn committed(&self, partition: i32) -> (Option<i64>, i64) {
+        let mut config = self.client.clone();
+        let consumer: BaseConsumer = config.set("group.id", &self.group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.input, partition);
+        let list = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
+        let committed = match list.elements()[0].offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let (_, end) = consumer.fetch_watermarks(&self.input, partition, Duration::from_secs(20)).unwrap();
+        (committed, end)
     }
 
     /// `fraud-scorer run` on these topics, ready to be given more arguments.

@@ -1,0 +1,139 @@
+//! Nothing is skipped in silence: what was gone before it was read is said and counted, and all that the log holds is scored.
+
+use std::time::Duration;
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::poison::good;
+use super::support::broker::shared;
+use super::support::process::Running;
+use super::support::topics::{Record, Topics};
+use super::support::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const GUARANTEES: [&str; 2] = ["exactly-once", "at-least-once"];
+
+/// Sends good transactions of these numbers to partition 0.
+fn send(topics: &Topics, numbers: std::ops::Range<usize>) {
+    let values: Vec<String> = numbers.map(|number| good(&format!("t{number}"))).collect();
+    topics.send(
+        &values.iter().map(|value| Record { value: Some(value.as_bytes()), ..Record::default() }).collect::<Vec<_>>(),
+    );
+}
+
+fn end(worker: Running) {
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+/// Ids of all verdicts, in order.
+fn ids(topics: &Topics) -> Vec<String> {
+    topics.read(&topics.output).iter().map(|message| message.verdict().transaction_id).collect()
+}
+
+fn wait_for_verdicts(topics: &Topics, count: usize) {
+    topics.subscribe(&topics.output).wait_for("verdicts", count, LIMIT);
+}
+
+#[test]
+fn what_retention_deleted_before_it_was_read_is_said_and_counted() {
+    for guarantee in GUARANTEES {
+        let topics = Topics::create(shared(), 1);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        send(&topics, 0..50);
+        wait_for_verdicts(&topics, 50);
+        end(worker);
+        send(&topics, 50..100);
+        topics.delete_records(&topics.input, 0, 80);
+
+        let mut worker = topics.start_worker(&["--guarantee", guarantee]);
+        worker.wait_for_log("records are gone that were not read", LIMIT);
+        let series = |reason: &str| {
+            format!("fraud_scorer_records_gone_total{{topic=\"{}\",partition=\"0\",reason=\"{reason}\"}}", topics.input)
+        };
+        wait_for("the gap is counted", LIMIT, || worker.value(&series("deleted")).filter(|gone| *gone == 30.0));
+        wait_for_verdicts(&topics, 70);
+        let expected: Vec<String> = (0..50).chain(80..100).map(|number| format!("t{number}")).collect();
+        assert_eq!(ids(&topics), expected, "{guarantee}");
+        end(worker);
+    }
+}
+
+#[test]
+fn a_topic_that_is_made_anew_under_a_running_worker_is_scored_from_its_start() {
+    for guarantee in GUARANTEES {
+        let topics = Topics::create(shared(), 1);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        send(&topics, 0..50);
+        wait_for_verdicts(&topics, 50);
+        topics.remake(&topics.input, 1, &[]);
+        send(&topics, 1000..1030);
+        topics.subscribe(&topics.output).wait_for("verdicts on the new topic", 80, LIMIT);
+        wait_for("the new topic's offset is committed", LIMIT, || (topics.committed(0).0 == Some(30)).then_some(()));
+        end(worker);
+        send(&topics, 1030..1060);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        wait_for_verdicts(&topics, 110);
+        let expected: Vec<String> = (0..50).chain(1000..1060).map(|number| format!("t{number}")).collect();
+        assert_eq!(ids(&topics), expected, "{guarantee}");
+        end(worker);
+    }
+}
+
+#[test]
+fn a_group_without_offsets_says_where_it_begins_also_where_a_reset_is_an_error() {
+    for reset in ["earliest", "error"] {
+        let topics = Topics::create(shared(), 1);
+        send(&topics, 0..10);
+        topics.delete_records(&topics.input, 0, 3);
+        let property = format!("auto.offset.reset={reset}");
+        let mut worker = topics.start_worker(&["-X", &property]);
+        worker.wait_for_log("the group has no offset of a partition, which begins here partition=0 offset=3", LIMIT);
+        wait_for_verdicts(&topics, 7);
+        end(worker);
+    }
+}
+
+#[test]
+fn where_a_reset_is_an_error_records_that_are_gone_end_the_worker_with_what_to_do() {
+    let topics = Topics::create(shared(), 1);
+    let worker = topics.start_worker(&[]);
+    send(&topics, 0..5);
+    wait_for_verdicts(&topics, 5);
+    end(worker);
+    send(&topics, 5..20);
+    topics.delete_records(&topics.input, 0, 10);
+    let mut command = topics.worker();
+    command.args(["-X", "auto.offset.reset=error"]);
+    let output = super::support::process::finish(command, LIMIT);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("offset 5 is gone") && text.contains("set it to earliest"), "{text}");
+}
+
+#[test]
+fn an_idle_group_has_no_lag_on_input_that_is_written_in_transactions() {
+    for guarantee in GUARANTEES {
+        let topics = Topics::create(shared(), 1);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        let mut config = topics.client.clone();
+        let producer: BaseProducer = config.set("transactional.id", &topics.input).create().unwrap();
+        producer.init_transactions(LIMIT).unwrap();
+        for (count, commit) in [(20, true), (10, false)] {
+            producer.begin_transaction().unwrap();
+            for number in 0..count {
+                let value = good(&format!("t{number}"));
+                let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&topics.input).payload(value.as_bytes());
+                producer.send(record).map_err(|(error, _)| error).unwrap();
+            }
+            producer.flush(LIMIT).unwrap();
+            if commit { producer.commit_transaction(LIMIT) } else { producer.abort_transaction(LIMIT) }.unwrap();
+        }
+        wait_for_verdicts(&topics, 20);
+        // 30 records and two markers.
+        wait_for("committed is the end", LIMIT, || (topics.committed(0) == (Some(32), 32)).then_some(()));
+        end(worker);
+        assert_eq!(ids(&topics).len(), 20, "{guarantee}");
+    }
+}
