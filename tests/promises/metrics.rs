@@ -266,7 +266,7 @@ fn no_counter_falls_or_goes_when_producers_are_fenced_and_opened_anew() {
     for fenced in 1..=2 {
         // Somebody else takes the thread's transactional id: its producer is refused from then on.
         let mut thief = topics.client.clone();
-        thief.set("transactional.id", format!("{}-{instance}-0-0", topics.group));
+        thief.set("transactional.id", format!("{}-{instance}-0-{}-0", topics.group, topics.group.len()));
         let thief: BaseProducer = thief.create().unwrap();
         thief.init_transactions(Duration::from_secs(60)).unwrap();
         wait_for("a redo", LIMIT, || value_of(&grows(&mut worker), redone).filter(|redos| *redos >= f64::from(fenced)));
