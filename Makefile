@@ -138,7 +138,7 @@ test-spark: # Tests of the Spark engine, in local mode (needs Java 17)
 .PHONY: test-drift
 test-drift: onnxruntime kafka-jars # Tests of the drift report: Evidently, a real worker's verdicts, a real Pushgateway
 	@scripts/drift-env.sh
-	$(CARGO) build --workspace --locked --quiet
+	$(CARGO) test --workspace --locked --no-run --quiet
 	cd training && ../.runtime/drift/bin/python -m pytest -p no:cacheprovider tests/test_drift_report.py
 
 .PHONY: test-deploy
@@ -149,7 +149,7 @@ test-deploy: python-env airflow-env mlflow-env test-http # Tests of scripts, ima
 
 .PHONY: test-http
 test-http: onnxruntime test-env # Tests of the HTTP API against its description, and of the console in Chromium
-	$(CARGO) build --locked --quiet
+	$(CARGO) test --workspace --locked --no-run --quiet
 	.runtime/test-venv/bin/pytest -q tests/http
 
 .PHONY: clean

@@ -20,13 +20,14 @@ pub fn scorer() -> Command {
     command
 }
 
-/// The producer's binary: another package of the workspace, built here where nobody else did.
+/// The producer's binary: another package of the workspace, built here where it was not built before. As `cargo test
+/// --workspace` builds it: `cargo build` would choose other features for what both use, and compile all of that again.
 pub fn producer() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let binary = BINARY.get_or_init(|| {
         let scorer = PathBuf::from(env!("CARGO_BIN_EXE_fraud-scorer"));
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "-p", "fraud-producer"]).current_dir(root());
+        build.args(["test", "--quiet", "--locked", "--workspace", "--no-run"]).current_dir(root());
         // The test binaries may have been built for a profile or a folder other than the default.
         build.arg("--target-dir").arg(scorer.parent().unwrap().parent().unwrap());
         if scorer.parent().unwrap().ends_with("release") {
