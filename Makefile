@@ -128,7 +128,7 @@ test-rust: onnxruntime kafka-jars python-env # Rust tests, those against a real 
 
 .PHONY: test-python
 test-python: python-env kafka-jars # Tests of the training package, those against MLflow and Kafka included
-	cd training && ../$(venv)/bin/pytest
+	cd training && ../$(venv)/bin/pytest --durations=5
 
 .PHONY: test-spark
 test-spark: # Tests of the Spark engine, in local mode (needs Java 17)
@@ -145,7 +145,7 @@ test-drift: onnxruntime kafka-jars # Tests of the drift report: Evidently, a rea
 test-deploy: python-env airflow-env mlflow-env test-http # Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
-	$(venv)/bin/pytest -q tests/deploy
+	$(venv)/bin/pytest -q --durations=8 tests/deploy
 
 .PHONY: test-http
 test-http: onnxruntime test-env # Tests of the HTTP API against its description, and of the console in Chromium

@@ -66,6 +66,9 @@ fn layered(base: &ClientConfig, defaults: &[(&str, &str)], fixed: &[(&str, &str)
 /// A transaction is open for the commit interval, and then its end needs several round trips.
 const TRANSACTION_END: Duration = Duration::from_secs(1);
 
+/// SASL mechanisms that clients of this build can use for as long as they run.
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
 /// Why the worker cannot keep its promises with these properties, each of which librdkafka takes; with the fix.
 /// `transactions` is the commit interval where there are any.
 pub fn conflict(base: &ClientConfig, transactions: Option<Duration>) -> Option<String> {
@@ -76,6 +79,15 @@ pub fn conflict(base: &ClientConfig, transactions: Option<Duration>) -> Option<S
              broker knows; leave it out"
                 .to_owned(),
         );
+    }
+    for key in ["sasl.mechanism", "sasl.mechanisms"] {
+        if let Some(mechanism) = base.get(key).filter(|_| !MECHANISMS.iter().any(|known| is(key, known))) {
+            return Some(format!(
+                "{key}={mechanism}: this build logs in by {}; it refreshes no tokens (OAUTHBEARER), and has neither \
+                 Kerberos (GSSAPI) nor AWS_MSK_IAM",
+                MECHANISMS.join(", ")
+            ));
+        }
     }
     let interval = transactions?;
     if is("isolation.level", "read_uncommitted") {
@@ -232,6 +244,10 @@ mod tests {
             ("isolation.level", "read_committed", false, false),
             ("group.protocol", "consumer", true, true),
             ("group.protocol", "classic", false, false),
+            ("sasl.mechanism", "OAUTHBEARER", true, true),
+            ("sasl.mechanisms", "AWS_MSK_IAM", true, true),
+            ("sasl.mechanism", "SCRAM-SHA-512", false, false),
+            ("sasl.mechanism", "plain", false, false),
             ("transaction.timeout.ms", "1999", true, false),
             ("transaction.timeout.ms", "2000", false, false),
         ] {
