@@ -390,8 +390,10 @@ impl Committer {
                     commit.map_err(|error| severity(&error.into(), "committing offsets"))?;
                     self.refusals.forget_below(&self.ready);
                     self.ready.clear();
-                    self.since = if self.deliveries.is_empty() { None } else { Some(Instant::now()) };
                     progress.handed_over = self.deliveries.count_up_to(self.ticket);
+                    // Where earlier counts still waited, the latest ones need a commit more, though there is nothing to commit.
+                    let is_done = self.deliveries.is_empty() && progress.handed_over;
+                    self.since = if is_done { None } else { Some(Instant::now()) };
                     if self.deliveries.is_covered() {
                         self.reporting = Some(began.elapsed());
                     }

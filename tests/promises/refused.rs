@@ -114,6 +114,8 @@ fn a_partition_that_the_output_lacks_stops_alone_and_goes_on_when_it_is_there() 
             send(&topics, partition, None, 10);
             wait_for_verdicts(&topics, partition, 10);
         }
+        let paused = format!("fraud_scorer_partition_paused{{topic=\"{}\",partition=\"2\"}}", topics.input);
+        wait_for("the pause is shown", LIMIT, || worker.value(&paused).filter(|paused| *paused == 1.0));
         topics.grow(&topics.output, 3);
         wait_for_verdicts(&topics, 2, 5);
         wait_for("ready again", LIMIT, || (worker.get("/readyz").0 == 200).then_some(()));
