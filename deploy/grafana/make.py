@@ -173,11 +173,14 @@ OPERATIONS = [
     Panel(
         "Rebalances and redone work",
         "short",
-        "Partitions came or went; work since the last commit was thrown away and read again.",
+        "Partitions came or went, or are left alone; work was done again; records were gone.",
         {
             "rebalances": f"sum(increase(fraud_scorer_rebalances_total[{RATE}]))",
             "redone": f"sum(increase(fraud_scorer_redone_total[{RATE}]))",
+            "partitions paused": "sum(fraud_scorer_partition_paused) or vector(0)",
+            "records gone": f"sum(increase(fraud_scorer_records_gone_total[{RATE}])) or vector(0)",
         },
+        alerts=("PartitionPaused", "RecordsGone"),
     ),
     Panel(
         "Workers",
