@@ -45,6 +45,11 @@ pub enum Gone {
 }
 
 impl Gone {
+    /// How many records; 1 for a log that was cut short, where the number is unknown.
+    pub fn records(self) -> u64 {
+        if let Gone::Deleted { records } = self { records.unsigned_abs() } else { 1 }
+    }
+
     /// For metrics.
     pub fn reason(self) -> &'static str {
         match self {

@@ -298,7 +298,7 @@ impl ScoringThread {
             for (partition, position, begin) in gone {
                 let (end, gone) = (-1, Gone::Deleted { records: begin - position });
                 log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
-                self.instruments.gone(&self.settings.input_topic, partition, gone);
+                self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
             }
             self.cut = cut;
         }
@@ -499,7 +499,7 @@ impl ScoringThread {
         gone: Gone,
     ) -> Result<(), Interruption> {
         log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
-        self.instruments.gone(&self.settings.input_topic, partition, gone);
+        self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
         if self.settings.reset != Reset::Error {
             return Ok(());
         }

@@ -27,7 +27,6 @@ use super::requests;
 use super::spans;
 use super::suspicious::Gathered;
 use crate::drift::Pending;
-use crate::kafka::position::Gone;
 use crate::pipeline::compare::Comparison;
 
 /// Renders everything for `/metrics`.
@@ -232,10 +231,9 @@ impl Instruments {
         self.redone.increment(1);
     }
 
-    /// The log does not have what comes next: so many records are gone, or, cut short, an unknown number.
-    pub fn gone(&self, topic: &str, partition: i32, gone: Gone) {
-        let records = if let Gone::Deleted { records } = gone { records } else { 1 };
-        RECORDS_GONE.counter(&[topic, &partition.to_string(), gone.reason()]).increment(records.unsigned_abs());
+    /// The log does not have what comes next: how many records are gone, and why.
+    pub fn gone(&self, topic: &str, partition: i32, records: u64, reason: &str) {
+        RECORDS_GONE.counter(&[topic, &partition.to_string(), reason]).increment(records);
     }
 
     /// A partition is left alone, or not any more.
