@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every stage of `make test`, or those that STAGES names, one after the other, and says how long each took. A stage
-# that fails does not keep the later ones from running; the exit code tells of any.
+# Runs every stage of `make test`, or those that STAGES names, one after the other, and says what each cost: how long it
+# took and, on Linux, how much of the machine's processors was busy. A stage that fails does not keep the later ones from
+# running; the exit code tells of any.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,14 +16,27 @@ for stage in "${stages[@]}"; do
     }
 done
 
+# Jiffies of all processors since the start: those that were busy, and all.
+processors() {
+    awk '/^cpu /{ busy = $2 + $3 + $4 + $7 + $8; print busy, busy + $5 + $6 + $9 }' /proc/stat 2>/dev/null || echo 0 0
+}
+
+# What the stage that began at $1 seconds, $2 busy and $3 jiffies in all has cost.
+cost() {
+    local busy all
+    read -r busy all <<<"$(processors)"
+    echo "$((SECONDS - $1)) s$( ((all > $3)) && echo ", processors $(((busy - $2) * 100 / (all - $3))) % busy")"
+}
+
 failed=()
 for stage in "${stages[@]}"; do
+    read -r busy all <<<"$(processors)"
     begun=$SECONDS
     echo "==> $stage"
     if "${MAKE:-make}" --no-print-directory "$stage"; then
-        echo "==> $stage passed in $((SECONDS - begun)) s"
+        echo "==> $stage passed in $(cost "$begun" "$busy" "$all")"
     else
-        echo "==> $stage FAILED after $((SECONDS - begun)) s"
+        echo "==> $stage FAILED after $(cost "$begun" "$busy" "$all")"
         failed+=("$stage")
     fi
 done
