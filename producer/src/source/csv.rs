@@ -67,6 +67,9 @@ impl CsvSource {
         let header_error = |reason: String| SourceError::Header { path: path.to_owned(), reason };
         let header = reader.headers().map_err(|error| header_error(format!("cannot read the header: {error}")))?;
         let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        if let Some(reason) = unreadable(&header) {
+            return Err(header_error(reason));
+        }
         if header.iter().any(|name| name.parse::<f64>().is_ok()) {
             return Err(header_error("the first line must name the columns, as in Time,V1,…,Amount,Class".to_owned()));
         }
@@ -226,6 +229,24 @@ impl Source for CsvSource {
     }
 }
 
+/// Why rows under this header cannot be told apart.
+fn unreadable(header: &[String]) -> Option<String> {
+    const FIX: &str = "save the file with commas between columns and points in numbers";
+    let first = header.first()?;
+    if first.to_ascii_lowercase().starts_with("sep=") {
+        return Some(format!("the first line is {first:?}, a note to Excel: delete that line, and {FIX}"));
+    }
+    if let (1, Some(separator)) = (header.len(), first.chars().find(|byte| matches!(byte, ';' | '\t' | '|'))) {
+        return Some(format!("its columns are separated by {separator:?}: {FIX}"));
+    }
+    let named = || header.iter().enumerate().filter(|(_, name)| !name.is_empty());
+    named().find_map(|(index, name)| {
+        let (earlier, _) = named().take_while(|(earlier, _)| *earlier < index).find(|(_, other)| *other == name)?;
+        let (earlier, later) = (earlier + 1, index + 1);
+        Some(format!("columns {earlier} and {later} are both named {name}: rename one, or delete it"))
+    })
+}
+
 /// Whether the name is one of the public data set's features, whose values must be numbers from the first row on.
 fn is_card_feature(name: &str) -> bool {
     let is_component = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -355,6 +376,13 @@ mod tests {
             ("colour\nred\n", EventTime::Send, "no feature"),
             ("", EventTime::Send, "no feature"),
             ("V1\n1\n", EventTime::File, "no column Time"),
+            ("Time,V1,V2,V1,Class\n0,1,2,3,0\n", EventTime::Send, "columns 2 and 4 are both named V1"),
+            ("V1,Class, Class\n1,0,0\n", EventTime::Send, "columns 2 and 3 are both named Class"),
+            ("Time;V1;V2\n0;1.5;2\n", EventTime::Send, "separated by ';': save the file with commas"),
+            ("Time;V1;V2\n0;1,5;2\n", EventTime::Send, "separated by ';': save the file with commas"),
+            ("Time\tV1\n0\t1\n", EventTime::Send, "separated by '\\t'"),
+            ("sep=,\nTime,V1\n0,1\n", EventTime::Send, "the first line is \"sep=\""),
+            ("sep=;\nTime;V1\n0;1\n", EventTime::Send, "the first line is \"sep=;\""),
         ];
         for (content, event_time, reason) in cases {
             let error = open(content, false, Format::Object, event_time).unwrap_err().to_string();
