@@ -30,7 +30,7 @@ use seen::Seen;
 use split::Columns;
 use template::{Memory, Template};
 
-use super::json::{Kind, MAX_DEPTH, RawString, Reader, SyntaxError};
+use super::json::{Kind, MAX_DEPTH, NOT_NUMBERS, RawString, Reader, SyntaxError};
 
 /// Turns payloads into rows of one bundle's features.
 #[derive(Debug)]
@@ -272,7 +272,7 @@ impl Decoder {
         // The reader may have stepped over a leading '-' before it found no digit.
         let from = reader.position()
             - usize::from(reader.position() > 0 && reader.at(reader.position() - 1).rest()[0] == b'-');
-        for literal in ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "-nan", "-NaN"] {
+        for literal in NOT_NUMBERS {
             if reader.at(from).rest().starts_with(literal.as_bytes()) {
                 return reject(ErrorClass::NotANumber, format!("{name} is {literal}, which is no JSON number"));
             }

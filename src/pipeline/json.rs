@@ -24,6 +24,9 @@ pub use text::RawString;
 /// Deepest nesting that is read. serde_json's default; far above any transaction, far below a stack's end.
 pub const MAX_DEPTH: u32 = 128;
 
+/// What is no JSON number, but is written where one belongs by those who do not know (Python's json, for one).
+pub const NOT_NUMBERS: [&str; 8] = ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "-nan", "-NaN"];
+
 /// Where and why the bytes are not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyntaxError {
@@ -280,7 +283,19 @@ impl<'a> Reader<'a> {
 
     /// Reads any value and forgets it. `depth` is how many containers are open around it.
     pub fn skip(&mut self, depth: u32) -> Result<(), SyntaxError> {
+        self.skip_value::<false>(depth)
+    }
+
+    /// As [`Reader::skip`], also over [`NOT_NUMBERS`]: for values whose reader names the field that is wrong.
+    pub fn skip_loosely(&mut self, depth: u32) -> Result<(), SyntaxError> {
+        self.skip_value::<true>(depth)
+    }
+
+    fn skip_value<const LOOSELY: bool>(&mut self, depth: u32) -> Result<(), SyntaxError> {
         let kind = self.kind();
+        if LOOSELY && NOT_NUMBERS.iter().any(|text| self.eat_exactly(text.as_bytes())) {
+            return Ok(());
+        }
         if matches!(kind, Kind::Object | Kind::Array) && depth >= MAX_DEPTH {
             return self.error("nested deeper than 128 levels");
         }
@@ -290,7 +305,7 @@ impl<'a> Reader<'a> {
                 let mut first = true;
                 while self.key(first)?.is_some() {
                     first = false;
-                    self.skip(depth + 1)?;
+                    self.skip_value::<LOOSELY>(depth + 1)?;
                 }
                 Ok(())
             }
@@ -299,7 +314,7 @@ impl<'a> Reader<'a> {
                 let mut first = true;
                 while self.element(first)? {
                     first = false;
-                    self.skip(depth + 1)?;
+                    self.skip_value::<LOOSELY>(depth + 1)?;
                 }
                 Ok(())
             }

@@ -11,14 +11,11 @@
 //! has no parameters.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use fraud_wire::dead_letter::{ErrorClass, Rejection};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use crate::pipeline::decode::Feature;
+use crate::pipeline::json::{Kind, Reader, SyntaxError};
 
 /// Messages for the decoder.
 #[derive(Debug)]
@@ -29,70 +26,95 @@ pub(super) struct Messages<'a> {
     pub list: Option<&'static str>,
 }
 
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    dataframe_split: Option<&'a RawValue>,
-    #[serde(borrow)]
-    dataframe_records: Option<&'a RawValue>,
-    #[serde(borrow)]
-    instances: Option<&'a RawValue>,
-    #[serde(borrow)]
-    inputs: Option<&'a RawValue>,
-}
+/// The fields that hold rows.
+const FIELDS: [&str; 4] = ["dataframe_split", "dataframe_records", "instances", "inputs"];
 
-/// Reads a request for a model of `features`.
+/// Reads a request for a model of `features`. What is no number where one belongs is left to the decoder, which names the
+/// feature.
 pub(super) fn messages<'a>(body: &'a [u8], features: &[Feature]) -> Result<Messages<'a>, Rejection> {
-    let fields = fields(body)?;
-    let named = [
-        ("dataframe_split", fields.dataframe_split),
-        ("dataframe_records", fields.dataframe_records),
-        ("instances", fields.instances),
-        ("inputs", fields.inputs),
-    ];
-    let mut present = named.iter().filter_map(|&(name, value)| Some((name, value?.get())));
+    let values = fields(body)?;
+    let mut present = FIELDS.iter().zip(values).filter_map(|(&name, value)| Some((name, value?)));
     let (Some((name, value)), None) = (present.next(), present.next()) else {
         return Err(Rejection::new(
             ErrorClass::UnknownSchema,
             "the body must hold exactly one of dataframe_split, dataframe_records, instances and inputs",
         ));
     };
-    match (name, value.as_bytes().first()) {
-        ("dataframe_split", _) => Ok(whole(format!("{{\"dataframe_split\":{value}}}"))),
-        ("dataframe_records" | "instances" | "inputs", Some(b'[')) => rows(name, value, features),
-        ("inputs", Some(b'{')) => columns(value),
+    match (name, value[0]) {
+        ("dataframe_split", _) => Ok(whole([b"{\"dataframe_split\":", value, b"}"].concat())),
+        ("dataframe_records" | "instances" | "inputs", b'[') => rows(name, value, features),
+        ("inputs", b'{') => columns(value),
         ("inputs", _) => Err(shape("inputs must be an array of rows or an object of columns")),
         (name, _) => Err(shape(format!("{name} must be an array"))),
     }
 }
 
-fn fields(body: &[u8]) -> Result<Fields<'_>, Rejection> {
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+/// The values of the fields that are there and not null.
+fn fields(body: &[u8]) -> Result<[Option<&[u8]>; FIELDS.len()], Rejection> {
+    let mut reader = Reader::new(body);
+    if reader.kind() != Kind::Object {
         // Valid JSON of another kind is another mistake than text that is no JSON.
-        return Err(match serde_json::from_slice::<IgnoredAny>(body) {
-            Ok(_) => Rejection::new(ErrorClass::UnknownSchema, "the body must be a JSON object"),
-            Err(error) => malformed(&error),
-        });
+        reader.skip(0).and_then(|()| reader.end()).map_err(malformed)?;
+        return Err(Rejection::new(ErrorClass::UnknownSchema, "the body must be a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| malformed(&error))
+    let mut values = [None; FIELDS.len()];
+    for (name, value) in members(&mut reader, 1)? {
+        let Some(field) = FIELDS.iter().position(|field| *field == name) else { continue };
+        if values[field].replace(value).is_some() {
+            return Err(Rejection::new(ErrorClass::MalformedJson, format!("the key {name} appears twice")));
+        }
+    }
+    reader.end().map_err(malformed)?;
+    Ok(values.map(|value| value.filter(|value| *value != b"null")))
+}
+
+/// A key and its value.
+type Member<'a> = (Cow<'a, str>, &'a [u8]);
+
+/// The members of an object, in order.
+fn members<'a>(reader: &mut Reader<'a>, depth: u32) -> Result<Vec<Member<'a>>, Rejection> {
+    reader.eat(b'{');
+    let mut members = Vec::new();
+    while let Some(key) = reader.key(members.is_empty()).map_err(malformed)? {
+        let half = || Rejection::new(ErrorClass::MalformedJson, "text holds half a surrogate pair");
+        members.push((key.unescape().ok_or_else(half)?, value(reader, depth)?));
+    }
+    Ok(members)
+}
+
+/// The elements of an array.
+fn elements(array: &[u8]) -> Result<Vec<&[u8]>, Rejection> {
+    let mut reader = Reader::new(array);
+    reader.eat(b'[');
+    let mut elements = Vec::new();
+    while reader.element(elements.is_empty()).map_err(malformed)? {
+        elements.push(value(&mut reader, 2)?);
+    }
+    Ok(elements)
+}
+
+/// The text of the value that stands next.
+fn value<'a>(reader: &mut Reader<'a>, depth: u32) -> Result<&'a [u8], Rejection> {
+    reader.space();
+    let start = reader.position();
+    reader.skip_loosely(depth).map_err(malformed)?;
+    Ok(reader.since(start))
 }
 
 /// Records, or rows of numbers.
-fn rows<'a>(name: &'static str, value: &'a str, features: &[Feature]) -> Result<Messages<'a>, Rejection> {
-    let elements: Vec<&'a RawValue> = serde_json::from_str(value).map_err(|error| malformed(&error))?;
+fn rows<'a>(name: &'static str, value: &'a [u8], features: &[Feature]) -> Result<Messages<'a>, Rejection> {
+    let elements = elements(value)?;
     let Some(first) = elements.first() else { return Err(shape(format!("{name} has no rows"))) };
-    match first.get().as_bytes().first() {
-        Some(b'[') if name != "dataframe_records" => {
+    match first[0] {
+        b'[' if name != "dataframe_records" => {
             let names: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
-            let names = serde_json::Value::from(names);
-            Ok(whole(format!("{{\"columns\":{names},\"data\":{value}}}")))
+            Ok(whole([format!("{{\"columns\":{},\"data\":", quoted(names)).as_bytes(), value, b"}"].concat()))
         }
-        Some(b'{') => {
-            if let Some(other) = elements.iter().position(|element| !element.get().starts_with('{')) {
+        b'{' => {
+            if let Some(other) = elements.iter().position(|element| element[0] != b'{') {
                 return Err(shape(format!("{name}[{other}] must be an object as those before it are")));
             }
-            let messages = elements.iter().map(|element| element.get().as_bytes().into()).collect();
-            Ok(Messages { messages, list: Some(name) })
+            Ok(Messages { messages: elements.into_iter().map(Cow::from).collect(), list: Some(name) })
         }
         _ if name == "dataframe_records" => Err(shape("dataframe_records[0] must be an object")),
         _ => Err(shape(format!("{name}[0] must be an object, or an array in the order of the model's features"))),
@@ -100,44 +122,44 @@ fn rows<'a>(name: &'static str, value: &'a str, features: &[Feature]) -> Result<
 }
 
 /// Columns of equal length, or single values, turned into rows.
-fn columns(value: &str) -> Result<Messages<'_>, Rejection> {
-    let columns: BTreeMap<String, &RawValue> = serde_json::from_str(value).map_err(|error| malformed(&error))?;
-    let mut cells: Vec<Vec<&RawValue>> = Vec::with_capacity(columns.len());
+fn columns(value: &[u8]) -> Result<Messages<'_>, Rejection> {
+    let columns = members(&mut Reader::new(value), 2)?;
+    let mut cells: Vec<Vec<&[u8]>> = Vec::with_capacity(columns.len());
     for (name, column) in &columns {
-        cells.push(if column.get().starts_with('[') {
-            serde_json::from_str(column.get()).map_err(|error| malformed(&error))?
-        } else {
-            vec![*column]
-        });
+        cells.push(if column[0] == b'[' { elements(column)? } else { vec![*column] });
         let (first, this) = (cells[0].len(), cells[cells.len() - 1].len());
         if this != first {
             return Err(shape(format!("inputs.{name} has {this} values, the columns before it have {first}")));
         }
     }
-    let names = serde_json::Value::from(columns.into_keys().collect::<Vec<_>>());
-    let mut text = format!("{{\"columns\":{names},\"data\":[");
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_ref()).collect();
+    let mut text = format!("{{\"columns\":{},\"data\":[", quoted(names)).into_bytes();
     for row in 0..cells.first().map_or(0, Vec::len) {
-        text.push_str(if row == 0 { "[" } else { ",[" });
+        text.extend_from_slice(if row == 0 { b"[" } else { b",[" });
         for (index, column) in cells.iter().enumerate() {
             if index > 0 {
-                text.push(',');
+                text.push(b',');
             }
-            text.push_str(column[row].get());
+            text.extend_from_slice(column[row]);
         }
-        text.push(']');
+        text.push(b']');
     }
-    text.push_str("]}");
+    text.extend_from_slice(b"]}");
     Ok(whole(text))
 }
 
-fn whole<'a>(message: String) -> Messages<'a> {
-    Messages { messages: vec![message.into_bytes().into()], list: None }
+fn quoted(names: Vec<&str>) -> serde_json::Value {
+    serde_json::Value::from(names)
+}
+
+fn whole<'a>(message: Vec<u8>) -> Messages<'a> {
+    Messages { messages: vec![message.into()], list: None }
 }
 
 fn shape(message: impl Into<String>) -> Rejection {
     Rejection::new(ErrorClass::WrongShape, message)
 }
 
-fn malformed(error: &serde_json::Error) -> Rejection {
-    Rejection::new(ErrorClass::MalformedJson, error.to_string())
+fn malformed(SyntaxError { at, what }: SyntaxError) -> Rejection {
+    Rejection::new(ErrorClass::MalformedJson, format!("{what} at byte {at}"))
 }

@@ -129,8 +129,37 @@ fn what_cannot_be_scored_says_where() {
         assert_eq!(rejection.class, class, "{body}: {}", rejection.message);
         assert!(rejection.message.contains(names), "{body}: {}", rejection.message);
     }
-    let broken = runtime().block_on(scoring.score(Protocol::Mlflow, "{\"inputs\":[".into()));
-    assert!(matches!(broken, Err(Unscored::Rejected(rejection)) if rejection.class == ErrorClass::MalformedJson));
+    let raw = |protocol, body: String| match runtime().block_on(scoring.score(protocol, body.into())) {
+        Err(Unscored::Rejected(rejection)) => rejection,
+        other => panic!("{other:?}"),
+    };
+    for body in ["{\"inputs\":[", "{\"inputs\":[[1]]}}", "{\"inputs\":[[1]],\"inputs\":[[1]]}", "NaN", ""] {
+        let rejection = raw(Protocol::Mlflow, body.to_owned());
+        assert_eq!(rejection.class, ErrorClass::MalformedJson, "{body}: {}", rejection.message);
+    }
+    // Python's json writes them; whichever way they come, the answer is that of a topic's dead letter.
+    let row = json!(transaction(0.5)).to_string();
+    let names = json!(transaction(0.5).keys().collect::<Vec<_>>());
+    let listed = format!("[{}]", ["0.5"; 29].join(","));
+    let column = |text: &str| text.replacen(":0.5", ":[0.5]", 29);
+    for literal in ["NaN", "Infinity", "-Infinity"] {
+        let spoilt = |text: &str| text.replacen("0.5", literal, 1);
+        let topic = raw(Protocol::Verdict, spoilt(&row));
+        assert_eq!(topic.class, ErrorClass::NotANumber, "{}", topic.message);
+        for body in [
+            format!("{{\"dataframe_records\":[{}]}}", spoilt(&row)),
+            format!("{{\"instances\":[{}]}}", spoilt(&row)),
+            format!("{{\"instances\":[{}]}}", spoilt(&listed)),
+            format!("{{\"inputs\":[{}]}}", spoilt(&listed)),
+            format!("{{\"inputs\":{}}}", spoilt(&column(&row))),
+            format!("{{\"dataframe_split\":{{\"columns\":{names},\"data\":[{}]}}}}", spoilt(&listed)),
+        ] {
+            let rejection = raw(Protocol::Mlflow, body.clone());
+            assert_eq!(rejection.class, ErrorClass::NotANumber, "{body}: {}", rejection.message);
+            let names = ["Amount", "V1 "].iter().any(|name| rejection.message.contains(name));
+            assert!(names && rejection.message.contains(literal), "{body}: {}", rejection.message);
+        }
+    }
 }
 
 #[test]
