@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 
 use crate::drift::DriftSettings;
 use crate::kafka::client;
+use crate::kafka::oauth;
 use crate::kafka::position::Reset;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::log_events;
@@ -32,6 +33,8 @@ use crate::telemetry::readiness::Readiness;
 pub struct WorkerSettings {
     /// `bootstrap.servers` and the user's librdkafka properties.
     pub kafka: ClientConfig,
+    /// How clients get their tokens, where they log in by such.
+    pub tokens: Option<oauth::Method>,
     /// Consumer group.
     pub group: String,
     /// Topics.
@@ -48,6 +51,8 @@ pub struct WorkerSettings {
     pub threads: usize,
     /// Unique among the running workers of the group; with the thread's number it makes the transactional id.
     pub instance_id: String,
+    /// A partition without a committed offset may begin though the output holds verdicts on it.
+    pub rescore: bool,
     /// Most records taken at once.
     pub max_batch: usize,
     /// Largest value that is parsed, bytes.
@@ -165,7 +170,11 @@ impl Worker {
             let builder = std::thread::Builder::new().name(thread.name.clone());
             let handle = builder.spawn(move || {
                 let alarm = Alarm { shutdown: shutdown.clone(), armed: true };
-                let outcome = ScoringThread::start(thread, seat, readiness, shutdown).and_then(ScoringThread::run);
+                let outcome = match ScoringThread::start(thread, seat, readiness, shutdown) {
+                    // Asked to stop before anything was read.
+                    Err(Interruption::OutOfPatience) => Ok(Ended { drained: true }),
+                    started => started.and_then(ScoringThread::run),
+                };
                 alarm.disarm_if(outcome.is_ok());
                 outcome
             });
@@ -224,10 +233,10 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         }
         Guarantee::AtLeastOnce => client::idempotent_config(&settings.kafka),
     };
-    let reset = Reset::of(&settings.kafka);
+    // Where partitions begin is decided by the thread; librdkafka must not skip any record that a log holds.
     // A partition's end says that there is nothing more to score.
     let mut consumer = client::consumer_config(&settings.kafka, &settings.group, number, settings.threads);
-    consumer.set("auto.offset.reset", reset.property()).set("enable.partition.eof", "true");
+    consumer.set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
     ThreadSettings {
         commit: CommitSettings {
             name: name.clone(),
@@ -241,7 +250,8 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         input_topic: settings.topics.input.clone(),
         destination,
         consumer,
-        reset,
+        reset: Reset::of(&settings.kafka),
+        rescore: settings.rescore,
         max_batch: settings.max_batch,
         amount_feature: settings.amount_feature.clone(),
     }

@@ -88,7 +88,21 @@ impl KafkaArguments {
     /// # Errors
     /// [`SettingsError::Property`] for the first unknown property or refused value.
     pub fn check(&self) -> Result<(), SettingsError> {
-        check_properties(&self.client_config())
+        self.check_without(|_| false)
+    }
+
+    /// As [`KafkaArguments::check`], but for properties that the program reads itself.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn check_without(&self, is_own: impl Fn(&str) -> bool) -> Result<(), SettingsError> {
+        let mut config = self.client_config();
+        let own: Vec<String> =
+            config.config_map().keys().filter(|key| is_own(key)).map(|key| (*key).to_owned()).collect();
+        for key in own {
+            config.remove(&key);
+        }
+        check_properties(&config)
     }
 
     /// Keys of the secrets that came by `-X` rather than by environment or file.

@@ -13,18 +13,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 
-use super::columns::Layout;
-use super::cut;
+use super::columns::{self, Layout};
+use super::cut::{self, Plan};
 use super::inputs::{Inputs, Lookup, Missing};
 use super::outgoing::Outgoing;
-use super::partition::{Partition, Surroundings};
+use super::partition::{Finished, Partition, Surroundings};
 use super::store::Store;
 use super::telemetry;
 use super::verdicts::VerdictRecord;
 use super::{ArchiveError, ArchiveSettings};
 use crate::kafka::batch::{BatchBuffer, Entry};
 use crate::kafka::client::{self, BrokerHealth};
-use crate::kafka::subscription::{Change, Subscription};
+use crate::kafka::position::NO_EPOCH;
+use crate::kafka::subscription::{Change, Noted, Subscription};
 use crate::log_events::archive as events;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
@@ -146,14 +147,22 @@ impl Archiver {
             self.open_partitions()?;
             self.inputs.serve();
             self.send()?;
-            self.show();
+            if self.show() {
+                self.commit_ends()?;
+            }
             if stopping.is_none() && (self.shutdown.is_requested() || self.is_caught_up()) {
                 stopping = Some(Instant::now());
-                self.pending.clear();
+                for record in self.pending.drain(..) {
+                    // It is read again: what lies behind it is not to be committed.
+                    if let Some(partition) = self.partitions.get_mut(&record.partition) {
+                        partition.end = None;
+                    }
+                }
             }
             if let Some(since) = stopping {
                 self.partitions.values_mut().for_each(Partition::seal_for_the_end);
                 if self.outgoing.is_none() && self.partitions.values().all(Partition::is_empty) {
+                    self.commit_ends()?;
                     return Ok(Ended::Drained);
                 }
                 if self.must_give_up(since) {
@@ -231,23 +240,78 @@ impl Archiver {
                 }
             };
             let commit = committed.iter().find(|commit| commit.partition == number);
-            let (next, until) =
-                commit.map_or((0, None), |commit| (commit.offset, cut::planned(&commit.note, commit.offset)));
+            let next = commit.map_or(0, |commit| commit.offset);
+            let plan = commit.and_then(|commit| cut::planned(&commit.note, commit.offset));
             if next > high {
                 return Err(ArchiveError::Anew { partition: number, committed: next, end: high });
             }
+            let finished = match plan {
+                Some(plan) if low > next => match self.finished(number, (next, plan.until)) {
+                    Ok(finished) => finished,
+                    Err(reason) => {
+                        events::FilesUnknown { partition: number, reason: &reason }.log();
+                        return Ok(());
+                    }
+                },
+                _ => Finished::default(),
+            };
             if commit.is_some() && low > next {
-                let verdicts = low - next;
-                events::VerdictsDeleted { partition: number, verdicts }.log();
-                telemetry::lost(verdicts.unsigned_abs());
+                // Of what is left of a plan that says its rows, the loss is known at the cut's end.
+                let deleted = match plan {
+                    Some(Plan { until, rows: Some(_) }) if low < until => 0,
+                    Some(Plan { until, rows: Some(rows) }) => {
+                        rows.saturating_sub(finished.rows) + (low - until).unsigned_abs()
+                    }
+                    Some(_) if !finished.folders.is_empty() => 0,
+                    _ => (low - next).unsigned_abs(),
+                };
+                if deleted > 0 {
+                    events::VerdictsDeleted { partition: number, verdicts: deleted }.log();
+                    telemetry::lost(deleted);
+                }
             }
-            if let Some(until) = until {
-                events::CutTakenOver { partition: number, first: next, next: until }.log();
+            let plan = plan.filter(|plan| plan.until > low);
+            if let Some(plan) = plan {
+                events::CutTakenOver { partition: number, first: next, next: plan.until }.log();
             }
-            self.partitions.insert(number, Partition::new(number, next, until, high));
+            let planned = plan.map(|plan| (plan, finished));
+            self.partitions.insert(number, Partition::new(number, next, planned, high));
             self.unopened.pop();
         }
         Ok(())
+    }
+
+    /// Which files of a planned cut are there.
+    fn finished(&self, partition: i32, range: (i64, i64)) -> Result<Finished, String> {
+        let rows = |file| columns::rows(file).map_err(|error| error.to_string());
+        let files = self.store.finished(&self.settings.verdicts, partition, range, rows);
+        let files = self.runtime.block_on(files)?;
+        let rows = files.iter().map(|(_, rows)| rows).sum();
+        Ok(Finished { folders: files.into_iter().map(|(folder, _)| folder).collect(), rows })
+    }
+
+    /// Commits the ends of partitions whose last records are no verdicts, so that an idle group has no lag.
+    fn commit_ends(&mut self) -> Result<(), ArchiveError> {
+        if self.outgoing.is_some() || !self.pending.is_empty() {
+            return Ok(());
+        }
+        let ends = self.partitions.iter().filter_map(|(&partition, state)| {
+            let offset = state.idle_end()?;
+            Some(Noted { partition, offset, epoch: NO_EPOCH, note: String::new() })
+        });
+        let ends: Vec<Noted> = ends.collect();
+        match self.subscription.commit_with_notes(&ends) {
+            Ok(()) => {
+                for end in ends {
+                    if let Some(partition) = self.partitions.get_mut(&end.partition) {
+                        partition.committed = end.offset;
+                    }
+                }
+                Ok(())
+            }
+            // The group is being rearranged, or a broker is away: there is another time.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Lets the cuts on their way go on, and sends those that are closed when none are.
@@ -262,6 +326,11 @@ impl Archiver {
         if let Some(outgoing) = &mut self.outgoing
             && outgoing.advance(&self.subscription, &self.store, &self.runtime, &self.readiness)?
         {
+            for (partition, next) in outgoing.ends() {
+                if let Some(partition) = self.partitions.get_mut(&partition) {
+                    partition.committed = next;
+                }
+            }
             self.outgoing = None;
         }
         Ok(())
@@ -376,9 +445,10 @@ impl Archiver {
         self.shutdown.is_aborted() || told_to || failing.is_some_and(|since| since.elapsed() > limit)
     }
 
-    fn show(&mut self) {
+    /// Sets the metrics of what is under way, now and then; whether it was time to.
+    fn show(&mut self) -> bool {
         if self.shown.elapsed() < SHOW_INTERVAL {
-            return;
+            return false;
         }
         self.shown = Instant::now();
         let earliest = self.partitions.values().filter_map(Partition::earliest).min();
@@ -389,6 +459,7 @@ impl Archiver {
             open += 1;
         }
         telemetry::show(&self.subscription.lag(), age as f64 / 1000.0, gathered, open);
+        true
     }
 }
 

@@ -18,11 +18,21 @@ use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::reader::{ChunkReader, FileReader as _, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 /// Rows of a row group: some 15 MB in memory with 29 features.
 pub const GROUP_ROWS: usize = 65_536;
+
+/// Rows of a finished file.
+///
+/// # Errors
+/// It is no Parquet file.
+pub fn rows(file: impl ChunkReader + 'static) -> Result<u64, ParquetError> {
+    let rows = SerializedFileReader::new(file)?.metadata().file_metadata().num_rows();
+    Ok(u64::try_from(rows).unwrap_or(0))
+}
 
 /// Columns beside the features; no feature may be called so.
 pub const OWN_COLUMNS: [&str; 12] = [

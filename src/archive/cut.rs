@@ -88,14 +88,27 @@ impl CutPolicy {
     }
 }
 
-/// The note that plans a cut up to an offset.
-pub fn plan(until: i64) -> String {
-    format!("{NOTE}{until}")
+/// A cut that was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Offset behind its last verdict.
+    pub until: i64,
+    /// Rows of its files together; `None` where an earlier version wrote it down.
+    pub rows: Option<u64>,
 }
 
-/// Up to where the note plans a cut that begins at `first`, if it does.
-pub fn planned(note: &str, first: i64) -> Option<i64> {
-    note.strip_prefix(NOTE)?.parse().ok().filter(|until| *until > first)
+/// The note that plans a cut.
+pub fn plan(until: i64, rows: u64) -> String {
+    format!("{NOTE}{until} rows {rows}")
+}
+
+/// The cut that the note plans from `first` on, if it does.
+pub fn planned(note: &str, first: i64) -> Option<Plan> {
+    let (until, rows) = match note.strip_prefix(NOTE)?.split_once(" rows ") {
+        Some((until, rows)) => (until, Some(rows.parse().ok()?)),
+        None => (note.strip_prefix(NOTE)?, None),
+    };
+    until.parse().ok().filter(|until| *until > first).map(|until| Plan { until, rows })
 }
 
 /// The hour of an event time, in hours since 1970. Times beyond the calendar go to its first or last hour, so that no
@@ -106,11 +119,29 @@ pub fn hour(event_time: i64) -> i64 {
 
 /// Path of a file below the archive's location.
 pub fn path(hour: i64, topic: &str, partition: i32, first_offset: i64) -> String {
+    format!("{}/{}{first_offset:020}{EXTENSION}", folder(hour), stem(topic, partition))
+}
+
+/// What a file's name ends with.
+const EXTENSION: &str = ".parquet";
+
+/// What the names of a partition's files begin with.
+fn stem(topic: &str, partition: i32) -> String {
+    format!("{topic}-{partition:05}-")
+}
+
+/// Offset of the first verdict in a file of this name, if it is one of the partition's.
+pub fn first_offset(name: &str, topic: &str, partition: i32) -> Option<i64> {
+    name.strip_prefix(&stem(topic, partition))?.strip_suffix(EXTENSION)?.parse().ok()
+}
+
+/// Folder of an hour's files, below the archive's location.
+pub fn folder(hour: i64) -> String {
     let of_day = hour.rem_euclid(24);
     // Within the calendar by `hour`; the default is never seen.
     let days = jiff::Span::new().try_days(hour.div_euclid(24));
     let date = days.and_then(|days| jiff::civil::date(1970, 1, 1).checked_add(days)).unwrap_or_default();
-    format!("date={date}/hour={of_day:02}/{topic}-{partition:05}-{first_offset:020}.parquet")
+    format!("date={date}/hour={of_day:02}")
 }
 
 #[cfg(test)]
@@ -150,8 +181,12 @@ mod tests {
 
     #[test]
     fn a_plan_reads_back_and_nothing_else_is_one() {
-        assert_eq!(planned(&plan(917), 916), Some(917));
-        for (note, first) in [("", 0), ("917", 0), ("archive until ", 0), ("archive until x", 0), (&plan(5), 5)] {
+        assert_eq!(planned(&plan(917, 20), 916), Some(Plan { until: 917, rows: Some(20) }));
+        assert_eq!(planned("archive until 917", 916), Some(Plan { until: 917, rows: None }));
+        let (over, half) = (plan(5, 1), "archive until 9 rows x");
+        for (note, first) in
+            [("", 0), ("917", 0), ("archive until ", 0), ("archive until x", 0), (half, 0), (over.as_str(), 5)]
+        {
             assert_eq!(planned(note, first), None, "{note:?}");
         }
     }
@@ -160,6 +195,10 @@ mod tests {
     fn files_are_named_by_hour_topic_partition_and_first_offset() {
         let path = |time| path(hour(time), "verdicts", 3, 917);
         let name = "verdicts-00003-00000000000000000917.parquet";
+        assert_eq!(first_offset(name, "verdicts", 3), Some(917));
+        for (topic, partition) in [("verdicts", 2), ("verdict", 3), ("verdicts-00003", 3)] {
+            assert_eq!(first_offset(name, topic, partition), None);
+        }
         assert_eq!(path(1_700_000_000_000), format!("date=2023-11-14/hour=22/{name}"));
         assert_eq!(path(0), format!("date=1970-01-01/hour=00/{name}"));
         assert_eq!(path(-1), format!("date=1969-12-31/hour=23/{name}"));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fraud_wire::verdict::Verdict;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -22,6 +22,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::join::{Cursor, Step};
 use crate::kafka::batch::{BatchBuffer, Entry, Record, RecordQueue};
 use crate::kafka::client::{self, BrokerHealth};
+use crate::kafka::oauth;
 use crate::log_events::archive as events;
 use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 
@@ -95,6 +96,12 @@ impl Missing {
 struct Events(BrokerHealth);
 
 impl ClientContext for Events {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         client::log(level, facility, message);
     }

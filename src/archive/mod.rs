@@ -60,6 +60,8 @@ use crate::pipeline::decode::Feature;
 pub struct ArchiveSettings {
     /// `bootstrap.servers` and the user's librdkafka properties.
     pub kafka: ClientConfig,
+    /// How clients get their tokens, where they log in by such.
+    pub tokens: Option<crate::kafka::oauth::Method>,
     /// Consumer group.
     pub group: String,
     /// Topic of the verdicts.

@@ -23,6 +23,7 @@ use super::cut;
 use super::partition::SealedCut;
 use super::store::{Store, Upload};
 use super::telemetry::{self, Tally};
+use crate::kafka::position::NO_EPOCH;
 use crate::kafka::subscription::{Noted, Subscription};
 use crate::log_events::archive as events;
 use crate::telemetry::readiness::Readiness;
@@ -43,6 +44,7 @@ struct Cut {
     first: i64,
     next: i64,
     is_planned: bool,
+    rows: u64,
     files: Vec<Arc<Upload>>,
     tally: Tally,
 }
@@ -75,7 +77,7 @@ impl Outgoing {
     pub fn new(sealed: Vec<SealedCut>, topic: &str, spool: &Path) -> Result<Outgoing, ArchiveError> {
         let mut cuts = Vec::with_capacity(sealed.len());
         for cut in sealed {
-            let SealedCut { partition, first, next, is_planned, files: hours, mut tally } = cut;
+            let SealedCut { partition, first, next, is_planned, files: hours, rows, mut tally } = cut;
             let mut files = Vec::with_capacity(hours.len());
             for (hour, file) in hours {
                 let path = cut::path(hour, topic, partition, file.first_offset);
@@ -84,7 +86,7 @@ impl Outgoing {
                 tally.bytes += spooled.size;
                 files.push(Arc::new(Upload { path, spooled, done: AtomicBool::new(false) }));
             }
-            cuts.push(Cut { partition, first, next, is_planned, files, tally });
+            cuts.push(Cut { partition, first, next, is_planned, rows, files, tally });
         }
         Ok(Outgoing {
             cuts,
@@ -94,6 +96,11 @@ impl Outgoing {
             failing_since: None,
             refusals: 0,
         })
+    }
+
+    /// The partitions of these cuts, and the offset behind each: when all is done, the group's.
+    pub fn ends(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.cuts.iter().map(|cut| (cut.partition, cut.next))
     }
 
     /// These partitions are another member's now: their cuts are not ours to commit any more. Tells whether any are
@@ -127,7 +134,12 @@ impl Outgoing {
                     // A cut without files leaves nothing behind that could be left half done.
                     let new = self.cuts.iter().filter(|cut| !cut.is_planned && cut.tally.files > 0);
                     let plans: Vec<Noted> = new
-                        .map(|cut| Noted { partition: cut.partition, offset: cut.first, note: cut::plan(cut.next) })
+                        .map(|cut| Noted {
+                            partition: cut.partition,
+                            offset: cut.first,
+                            epoch: NO_EPOCH,
+                            note: cut::plan(cut.next, cut.rows),
+                        })
                         .collect();
                     if !self.commit(subscription, &plans)? {
                         return Ok(false);
@@ -162,7 +174,12 @@ impl Outgoing {
                     let next: Vec<Noted> = self
                         .cuts
                         .iter()
-                        .map(|cut| Noted { partition: cut.partition, offset: cut.next, note: String::new() })
+                        .map(|cut| Noted {
+                            partition: cut.partition,
+                            offset: cut.next,
+                            epoch: NO_EPOCH,
+                            note: String::new(),
+                        })
                         .collect();
                     if !self.commit(subscription, &next)? {
                         return Ok(false);
@@ -216,6 +233,9 @@ impl Cut {
         let skipped: u64 = tally.skipped.iter().sum();
         let (rows, files, bytes) = (tally.found + missing, tally.files, tally.bytes);
         events::Cut { partition, first, next, rows, files, bytes, missing, skipped }.log();
+        if tally.lost > 0 {
+            events::VerdictsDeleted { partition, verdicts: tally.lost }.log();
+        }
         if missing > 0 {
             let [gone, elsewhere, undecodable, another] = tally.missing;
             events::InputsMissing { partition, first, next, gone, elsewhere, undecodable, another }.log();

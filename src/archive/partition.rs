@@ -4,14 +4,14 @@
 //!  verdict + features ─► OpenCut { a file per hour of event time } ─[due]─► SealedCut ─► outgoing.rs
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use parquet::errors::ParquetError;
 
 use super::columns::{FileUnderWay, GROUP_ROWS, Layout, Place};
-use super::cut::{CutPolicy, Moment, Span, hour};
+use super::cut::{self, CutPolicy, Moment, Plan, Span, hour};
 use super::inputs::Missing;
 use super::telemetry::Tally;
 use super::verdicts::{Reason, VerdictRecord};
@@ -35,6 +35,8 @@ pub struct Partition {
     pub end: Option<i64>,
     /// With this end it is finished, if only what was there at the start is to be archived.
     pub target: i64,
+    /// The group's offset.
+    pub committed: i64,
     open: OpenCut,
     sealed: Option<SealedCut>,
 }
@@ -44,11 +46,20 @@ pub struct Partition {
 struct OpenCut {
     span: Option<Span>,
     opened: Option<Instant>,
-    /// Where it ends, if that was written down by whoever began it.
-    until: Option<i64>,
+    /// Where it ends, if that was written down by whoever began it, and what is finished of it.
+    planned: Option<(Plan, Finished)>,
     /// By hour of event time.
     files: BTreeMap<i64, FileUnderWay>,
     tally: Tally,
+}
+
+/// Files of a planned cut that are in the archive already: the rest of it is made without them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Folders of their hours.
+    pub folders: BTreeSet<String>,
+    /// Their rows.
+    pub rows: u64,
 }
 
 /// A cut that takes no more rows.
@@ -63,15 +74,36 @@ pub struct SealedCut {
     pub is_planned: bool,
     /// By hour of event time.
     pub files: BTreeMap<i64, FileUnderWay>,
+    /// Rows of its files, those that were finished before included.
+    pub rows: u64,
     /// What it holds; files and bytes are not counted yet.
     pub tally: Tally,
 }
 
+impl OpenCut {
+    fn until(&self) -> Option<i64> {
+        self.planned.as_ref().map(|(plan, _)| plan.until)
+    }
+
+    /// Whether the file of this hour is in the archive already.
+    fn is_finished(&self, hour: i64) -> bool {
+        let finished = self.planned.as_ref().map(|(_, finished)| finished);
+        finished.is_some_and(|finished| !finished.folders.is_empty() && finished.folders.contains(&cut::folder(hour)))
+    }
+}
+
 impl Partition {
-    /// A partition that was just assigned: read from `next`, its first cut up to `until` if that is planned.
-    pub fn new(number: i32, next: i64, until: Option<i64>, target: i64) -> Partition {
-        let open = OpenCut { until, ..OpenCut::default() };
-        Partition { number, next, end: None, target, open, sealed: None }
+    /// A partition that was just assigned: read from `next`, its first cut as it is planned, if it is.
+    pub fn new(number: i32, next: i64, planned: Option<(Plan, Finished)>, target: i64) -> Partition {
+        let open = OpenCut { planned, ..OpenCut::default() };
+        Partition { number, next, end: None, target, committed: next, open, sealed: None }
+    }
+
+    /// The end of the partition, where everything before it is archived but the group's offset is below: what lies between
+    /// holds no verdicts (transaction markers).
+    pub fn idle_end(&self) -> Option<i64> {
+        let is_idle = self.sealed.is_none() && self.open.span.is_none() && self.open.planned.is_none();
+        self.end.filter(|end| is_idle && *end > self.committed)
     }
 
     /// Adds the next verdict. `features` is an answer of the inputs; without meaning for what is no verdict.
@@ -84,7 +116,7 @@ impl Partition {
         features: Result<&[f32], Missing>,
         around: &Surroundings<'_>,
     ) -> Result<(), ParquetError> {
-        if self.open.until.is_some_and(|until| record.offset >= until) {
+        if self.open.until().is_some_and(|until| record.offset >= until) {
             // The planned cut's last records are gone from the topic: it ends with what there was.
             self.seal();
         }
@@ -97,7 +129,9 @@ impl Partition {
             }
         }
         match &record.content {
+            Ok(verdict) if self.open.is_finished(hour(verdict.event_time)) => {}
             Ok(verdict) => {
+                let open = &mut self.open;
                 let new = || FileUnderWay::new(around.layout, record.offset);
                 let file = open.files.entry(hour(verdict.event_time)).or_insert_with(new);
                 match features {
@@ -109,7 +143,7 @@ impl Partition {
                     file.flush(around.spool)?;
                 }
             }
-            Err(refused) => open.tally.skipped[refused.reason as usize] += 1,
+            Err(refused) => self.open.tally.skipped[refused.reason as usize] += 1,
         }
         self.seal_if_due(around.policy, None);
         Ok(())
@@ -118,8 +152,12 @@ impl Partition {
     /// Closes the cut if it is due; `moment` where the clock is to be asked, which is when no record is at hand.
     pub fn seal_if_due(&mut self, policy: &CutPolicy, moment: Option<(i64, bool)>) {
         let Some(span) = &self.open.span else { return };
-        let is_due = match self.open.until {
-            Some(until) => span.next >= until || self.end.is_some_and(|end| end >= until),
+        let is_due = match self.open.until() {
+            // The end tells only when no verdict before it waits for its input.
+            Some(until) => {
+                let nothing_waits = moment.is_some_and(|(_, nothing_waits)| nothing_waits);
+                span.next >= until || (nothing_waits && self.end.is_some_and(|end| end >= until))
+            }
             None => {
                 let open_for = self.open.opened.map(|opened| opened.elapsed()).unwrap_or_default();
                 let moment =
@@ -134,7 +172,7 @@ impl Partition {
 
     /// Closes the cut because nothing more will be read. A planned one that is not complete is left to who comes next.
     pub fn seal_for_the_end(&mut self) {
-        if self.open.until.is_none() && self.sealed.is_none() {
+        if self.open.planned.is_none() && self.sealed.is_none() {
             self.seal();
         }
     }
@@ -142,13 +180,22 @@ impl Partition {
     fn seal(&mut self) {
         let open = std::mem::take(&mut self.open);
         let Some(span) = open.span else { return };
+        let until = open.until();
+        let gathered: u64 = open.files.values().map(|file| file.rows).sum();
+        let (planned, finished) = match &open.planned {
+            Some((plan, finished)) => (plan.rows, finished.rows),
+            None => (None, 0),
+        };
+        let rows = gathered + finished;
+        let lost = planned.map_or(0, |planned| planned.saturating_sub(rows));
         self.sealed = Some(SealedCut {
             partition: self.number,
             first: span.first,
-            next: open.until.unwrap_or(span.next),
-            is_planned: open.until.is_some(),
+            next: until.unwrap_or(span.next),
+            is_planned: until.is_some(),
             files: open.files,
-            tally: open.tally,
+            rows,
+            tally: Tally { lost, ..open.tally },
         });
     }
 
@@ -164,7 +211,7 @@ impl Partition {
 
     /// Nothing was read that is in no cut that was taken.
     pub fn is_empty(&self) -> bool {
-        self.sealed.is_none() && (self.open.span.is_none() || self.open.until.is_some())
+        self.sealed.is_none() && (self.open.span.is_none() || self.open.planned.is_some())
     }
 
     /// Timestamp of the earliest record in the open cut, epoch milliseconds.

@@ -22,6 +22,11 @@ fn verdict(offset: i64, event_time: i64) -> VerdictRecord {
     VerdictRecord { partition: 0, offset, timestamp: offset, content }
 }
 
+/// A partition whose cut is planned, by whoever did not say its rows.
+fn planned(next: i64, until: i64) -> Partition {
+    Partition::new(0, next, Some((Plan { until, rows: None }, Finished::default())), 0)
+}
+
 /// First and next offset of a cut, and its hours with the rows of each.
 type Shown = (i64, i64, Vec<(i64, u64)>);
 
@@ -58,24 +63,42 @@ fn a_cut_has_a_file_per_hour_and_ends_at_its_rows() {
 #[test]
 fn a_planned_cut_is_done_again_exactly_whatever_the_policy_says_now() {
     let verdicts: Vec<_> = [5, 6, 9, 10, 12].map(|offset| verdict(offset, 0)).into();
-    let mut partition = Partition::new(0, 5, Some(11), 0);
+    let mut partition = planned(5, 11);
     assert_eq!(cuts(&mut partition, 2, &verdicts), [(5, 11, vec![(0, 4)])]);
     // Not yet read to its end, it is nobody's to send.
-    let mut partition = Partition::new(0, 5, Some(11), 0);
+    let mut partition = planned(5, 11);
     assert_eq!(cuts(&mut partition, 2, &verdicts[..3]), []);
     partition.seal_for_the_end();
     assert!(partition.take_sealed().is_none() && partition.is_empty());
     // The record at 10 is gone: the cut still ends before 12.
     let without: Vec<_> = [5, 6, 9, 12].map(|offset| verdict(offset, 0)).into();
-    let mut partition = Partition::new(0, 5, Some(11), 0);
+    let mut partition = planned(5, 11);
     assert_eq!(cuts(&mut partition, 100, &without), [(5, 11, vec![(0, 3)])]);
     // And where nothing comes behind it, the partition's end tells.
-    let mut partition = Partition::new(0, 5, Some(11), 0);
+    let mut partition = planned(5, 11);
     assert_eq!(cuts(&mut partition, 100, &without[..3]), []);
     partition.end = Some(11);
+    partition.seal_if_due(&CutPolicy { rows: 100, time: Duration::MAX, files: 3 }, Some((0, false)));
+    assert!(partition.take_sealed().is_none(), "verdicts before the end wait for their inputs");
     partition.seal_if_due(&CutPolicy { rows: 100, time: Duration::MAX, files: 3 }, Some((0, true)));
     let cut = partition.take_sealed().unwrap();
     assert_eq!((cut.first, cut.next, cut.is_planned), (5, 11, true));
+}
+
+#[test]
+fn a_planned_cut_that_lost_its_beginning_leaves_finished_files_and_knows_what_is_gone() {
+    let finished = Finished { folders: [cut::folder(0)].into(), rows: 2 };
+    let plan = Plan { until: 11, rows: Some(5) };
+    let mut partition = Partition::new(0, 5, Some((plan, finished)), 0);
+    // Of the offsets 5 to 8 nothing is left: two rows of hour 0, which are archived, and one of hour 1, which is not.
+    let left: Vec<_> = [(9, 1), (10, HOUR), (12, 0)].map(|(offset, time)| verdict(offset, time)).into();
+    let layout = Layout::new(&["V1".to_owned()]).unwrap();
+    let policy = CutPolicy { rows: 100, time: Duration::MAX, files: 3 };
+    let around = Surroundings { layout: &layout, policy: &policy, spool: Path::new("/nowhere") };
+    left.iter().for_each(|record| partition.add(record, Ok(&[1.0]), &around).unwrap());
+    let cut = partition.take_sealed().unwrap();
+    assert_eq!((cut.first, cut.next, cut.rows, cut.tally.lost), (9, 11, 3, 2));
+    assert_eq!(cut.files.keys().copied().collect::<Vec<_>>(), [1]);
 }
 
 #[test]

@@ -9,11 +9,14 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Bytes;
 use fraud_storage::{Location, describe};
+use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 
 use super::columns::Spooled;
+use super::cut;
 
 /// Memory of an upload. S3 takes no smaller parts than 5 MiB, and 10,000 of them.
 const PART_BYTES: usize = 8 << 20;
@@ -115,6 +118,34 @@ impl Store {
             }
         }
         parts.complete().await.map(|_| ()).map_err(describe)
+    }
+
+    /// What is there of a cut's files: the folder of each, and what `read` makes of it. A file appears whole or not at all, so
+    /// these are finished. Looks through the whole archive.
+    ///
+    /// # Errors
+    /// As the store words it.
+    pub async fn finished<T>(
+        &self,
+        topic: &str,
+        partition: i32,
+        (first, until): (i64, i64),
+        read: impl Fn(Bytes) -> Result<T, String>,
+    ) -> Result<Vec<(String, T)>, String> {
+        let root = Path::from(self.prefix.as_str());
+        let listed: Vec<_> = self.store.list(Some(&root)).try_collect().await.map_err(describe)?;
+        let mut finished = Vec::new();
+        for object in listed {
+            let offset = object.location.filename().and_then(|name| cut::first_offset(name, topic, partition));
+            if !offset.is_some_and(|offset| (first..until).contains(&offset)) {
+                continue;
+            }
+            let below: Vec<_> = object.location.prefix_match(&root).into_iter().flatten().collect();
+            let folder: Vec<&str> = below[..below.len().saturating_sub(1)].iter().map(AsRef::as_ref).collect();
+            let bytes = self.store.get(&object.location).await.map_err(describe)?.bytes().await.map_err(describe)?;
+            finished.push((folder.join("/"), read(bytes)?));
+        }
+        Ok(finished)
     }
 
     fn path(&self, file: &str) -> Path {

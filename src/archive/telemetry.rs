@@ -35,6 +35,8 @@ pub struct Tally {
     pub missing: [u64; Missing::ALL.len()],
     /// Records that are no verdicts, by [`Reason::ALL`].
     pub skipped: [u64; Reason::ALL.len()],
+    /// Verdicts that were planned for it and are gone.
+    pub lost: u64,
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -52,6 +54,7 @@ impl Tally {
         for (reason, count) in Reason::ALL.iter().zip(self.skipped) {
             SKIPPED.counter(&[&reason.to_string()]).increment(count);
         }
+        LOST.counter(&[]).increment(self.lost);
         FILES.counter(&[]).increment(self.files);
         BYTES.counter(&[]).increment(self.bytes);
     }

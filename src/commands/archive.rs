@@ -18,6 +18,7 @@ use crate::archive::cut::CutPolicy;
 use crate::archive::store::{Refused, Store};
 use crate::archive::{ArchiveError, ArchiveSettings, telemetry};
 use crate::http;
+use crate::kafka::oauth;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::log_events::{self, archive as events};
 use crate::model::manifest::Manifest;
@@ -107,7 +108,9 @@ fn parse_file_every(text: &str) -> Result<Duration, String> {
 impl Arguments {
     /// The validated settings, and the columns of the files.
     fn settings(&self) -> Result<(ArchiveSettings, Layout), Failure> {
-        self.kafka.check().map_err(Failure::configuration)?;
+        self.kafka.check_without(oauth::is_ours).map_err(Failure::configuration)?;
+        let mut client = self.kafka.client_config();
+        let tokens = oauth::Method::take(&mut client).map_err(|reason| Failure::configuration(anyhow!(reason)))?;
         if self.input_topic == self.output_topic {
             let message = format!("--input-topic and --output-topic are both {}", self.input_topic);
             return Err(Failure::configuration(anyhow!("{message}: verdicts and transactions are different topics")));
@@ -122,7 +125,8 @@ impl Arguments {
         let usable = tempfile::tempfile_in(&spool).with_context(|| format!("--spool {}", spool.display()));
         usable.map_err(Failure::configuration)?;
         let settings = ArchiveSettings {
-            kafka: self.kafka.client_config(),
+            kafka: client,
+            tokens,
             group: self.archive_group.clone(),
             verdicts: self.output_topic.clone(),
             inputs: self.input_topic.clone(),
@@ -160,6 +164,12 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let store = Store::open(&arguments.to);
     let store = store.map_err(|reason| Failure::configuration(unusable(&arguments.to, &reason)))?;
     if !reach(&store, &arguments.to, &runtime, &readiness, &shutdown)? {
+        events::StoppedEarly {}.log();
+        return Ok(());
+    }
+    if let Some(tokens) = settings.tokens.clone()
+        && !oauth::start(tokens, &readiness, &shutdown).map_err(|reason| Failure::configuration(anyhow!(reason)))?
+    {
         events::StoppedEarly {}.log();
         return Ok(());
     }

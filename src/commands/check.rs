@@ -9,12 +9,14 @@ use super::Failure;
 use super::model::ModelArguments;
 use super::run::WorkerArguments;
 use crate::drift;
+use crate::kafka::oauth;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::model::choice::ModelEngine;
 use crate::model::manifest::Manifest;
 use crate::model::runtime;
 use crate::model::source::{Candidate, ModelSource};
 use crate::model::trees::verify::Agreement;
+use crate::pipeline::commit::Guarantee;
 use crate::pipeline::shadow::Columns;
 use crate::worker::WorkerSettings;
 
@@ -181,6 +183,12 @@ fn engine(engine: &ModelEngine) -> String {
 
 fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
     let brokers = settings.kafka.get("bootstrap.servers").unwrap_or_default();
+    if let Some(tokens) = &settings.tokens {
+        match oauth::fetch_once(tokens) {
+            Ok(()) => report.good("token", "the token endpoint gave one"),
+            Err(reason) => return report.bad("token", reason),
+        }
+    }
     let inquiry = match Inquiry::new(&settings.kafka) {
         Ok(inquiry) => inquiry,
         Err(error) => return report.bad("broker", error),
@@ -205,6 +213,16 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
     report.good("broker", format!("{brokers} answers"));
     for (topic, partitions) in &found {
         report.good("topic", format!("{topic} has {partitions} partitions"));
+    }
+    let mut ask = |what: &str, answer: Result<(), StartupError>| match answer {
+        Ok(()) => report.good(what, "answers"),
+        Err(error) => report.bad(what, error),
+    };
+    let leaders = found.iter().try_for_each(|(topic, _)| inquiry.ask_leaders(topic, PATIENCE));
+    ask("leaders", leaders);
+    ask("group coordinator", inquiry.ask_group_coordinator(&settings.group, &settings.topics.input, PATIENCE));
+    if settings.guarantee == Guarantee::ExactlyOnce {
+        ask("transaction coordinator", inquiry.ask_transaction_coordinator(&settings.group, PATIENCE));
     }
     let Some(&(input, expected)) = found.first().filter(|_| found.len() == wanted) else { return };
     // Dead letters may have as many partitions as they like.

@@ -181,6 +181,7 @@ fn client_config(kafka: &KafkaArguments) -> ClientConfig {
 fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings {
     WorkerSettings {
         kafka,
+        tokens: None,
         group: "fraud-scorer-demo".into(),
         topics: Topics {
             input: TRANSACTIONS.into(),
@@ -196,6 +197,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),
         instance_id: "demo".into(),
+        rescore: false,
         max_batch: 1024,
         max_message_bytes: MAX_MESSAGE_BYTES,
         commit_interval: Duration::from_millis(100),

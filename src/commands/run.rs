@@ -13,7 +13,8 @@ use super::model::ModelArguments;
 use super::otlp::OtlpArguments;
 use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
-use crate::kafka::client;
+use crate::kafka::client::conflict;
+use crate::kafka::oauth;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
@@ -140,6 +141,11 @@ pub struct WorkerArguments {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub partitions: i32,
 
+    /// Score partitions again that the group has no offset of (expired, or deleted) though the output topic holds verdicts
+    /// on them; without this the worker ends there
+    #[arg(long)]
+    pub rescore: bool,
+
     /// Names this worker for the broker's transactions; must be unique within the group. A stable name (a pod's) lets a
     /// restarted worker take over at once instead of after the transaction's time-out [default: random]
     #[arg(long, value_name = "ID")]
@@ -179,9 +185,12 @@ fn parse_drift_window(text: &str) -> Result<Duration, String> {
 impl WorkerArguments {
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
-        kafka.check().map_err(Failure::configuration)?;
+        kafka.check_without(oauth::is_ours).map_err(Failure::configuration)?;
+        let mut client = kafka.client_config();
+        let tokens =
+            oauth::Method::take(&mut client).map_err(|reason| Failure::configuration(anyhow::anyhow!(reason)))?;
         let transactions = (self.guarantee == Guarantee::ExactlyOnce).then_some(self.commit_interval);
-        if let Some(reason) = client::conflict(&kafka.client_config(), transactions) {
+        if let Some(reason) = conflict(&client, transactions) {
             return Err(Failure::configuration(anyhow::anyhow!(reason)));
         }
         let topics: Vec<&String> = [&self.input_topic, &self.output_topic, &self.dead_letter_topic]
@@ -194,7 +203,8 @@ impl WorkerArguments {
             return Err(Failure::configuration(anyhow::anyhow!("{message}, not {topics:?}")));
         }
         Ok(WorkerSettings {
-            kafka: kafka.client_config(),
+            kafka: client,
+            tokens,
             group: self.group.clone(),
             topics: Topics {
                 input: self.input_topic.clone(),
@@ -210,6 +220,7 @@ impl WorkerArguments {
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
             instance_id: self.instance_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            rescore: self.rescore,
             max_batch: self.max_batch as usize,
             max_message_bytes: self.max_message_bytes as usize,
             commit_interval: self.commit_interval,
@@ -257,6 +268,13 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let exchange =
         open_exchange(&settings, opened.candidate, challenger, &readiness).map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
+    if let Some(tokens) = settings.tokens.clone()
+        && !oauth::start(tokens, &readiness, &shutdown)
+            .map_err(|reason| Failure::configuration(anyhow::anyhow!(reason)))?
+    {
+        log_events::lifecycle::StoppedBeforeBroker {}.log();
+        return Ok(());
+    }
     let worker = match Worker::start(&settings, &exchange, &readiness, &shutdown) {
         Ok(worker) => worker,
         Err(StartError::Kafka(StartupError::Stopped)) => {

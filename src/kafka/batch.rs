@@ -230,6 +230,13 @@ impl<'a> Record<'a> {
         (time >= 0 && kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(time)
     }
 
+    /// Epoch of the leader that wrote it (KIP-320); negative where the broker names none.
+    #[inline]
+    pub fn leader_epoch(&self) -> i32 {
+        // SAFETY: the message is valid; this reads a field.
+        unsafe { sys::rd_kafka_message_leader_epoch(self.message.as_native()) }
+    }
+
     /// The last header of this name.
     #[inline]
     pub fn header(&self, name: &CStr) -> Option<&'a [u8]> {
@@ -247,7 +254,7 @@ impl<'a> Record<'a> {
         // what follows it; in this format at least one more byte of the record does.
         unsafe {
             !self.message.payload.is_null()
-                && sys::rd_kafka_message_leader_epoch(self.message.as_native()) >= 0
+                && self.leader_epoch() >= 0
                 && *self.message.payload.cast::<u8>().add(self.message.len) == 0
         }
     }

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::bindings as sys;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 
 use crate::log_events;
 
@@ -16,7 +19,7 @@ const MAX_MESSAGE_BYTES: &str = "1000000000";
 
 /// Consumer properties the user did not set.
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
-    ("auto.offset.reset", "earliest"), // a new group scores what is there: nothing lost
+    ("auto.offset.reset", "earliest"), // a new group begins with what is there: nothing lost
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("isolation.level", "read_committed"),
     // A worker that dies is noticed after this long (librdkafka's default is 45 s).
@@ -67,7 +70,7 @@ fn layered(base: &ClientConfig, defaults: &[(&str, &str)], fixed: &[(&str, &str)
 const TRANSACTION_END: Duration = Duration::from_secs(1);
 
 /// SASL mechanisms that clients of this build can use for as long as they run.
-const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
 /// Why the worker cannot keep its promises with these properties, each of which librdkafka takes; with the fix.
 /// `transactions` is the commit interval where there are any.
@@ -83,8 +86,7 @@ pub fn conflict(base: &ClientConfig, transactions: Option<Duration>) -> Option<S
     for key in ["sasl.mechanism", "sasl.mechanisms"] {
         if let Some(mechanism) = base.get(key).filter(|_| !MECHANISMS.iter().any(|known| is(key, known))) {
             return Some(format!(
-                "{key}={mechanism}: this build logs in by {}; it refreshes no tokens (OAUTHBEARER), and has neither \
-                 Kerberos (GSSAPI) nor AWS_MSK_IAM",
+                "{key}={mechanism}: this build logs in by {}; it has neither Kerberos (GSSAPI) nor AWS_MSK_IAM",
                 MECHANISMS.join(", ")
             ));
         }
@@ -156,6 +158,19 @@ pub fn idempotent_config(base: &ClientConfig) -> ClientConfig {
 /// Properties of a client that only asks questions.
 pub fn plain_config(base: &ClientConfig) -> ClientConfig {
     layered(base, &[("message.max.bytes", MAX_MESSAGE_BYTES)], &[])
+}
+
+/// Serves every event that a consumer's client has to tell of: lines, statistics, errors, changes of membership.
+pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, mut told: impl FnMut(KafkaResult<BorrowedMessage<'_>>)) {
+    // A poll without waiting takes one event, and does not say whether it took one. Bounded, in case they never stop.
+    for _ in 0..1024 {
+        match consumer.poll(Duration::ZERO) {
+            Some(event) => told(event),
+            // SAFETY: the client is alive; this counts what waits.
+            None if unsafe { sys::rd_kafka_outq_len(consumer.client().native_ptr()) } == 0 => break,
+            None => {}
+        }
+    }
 }
 
 /// The last word of a client's background threads about its brokers.
@@ -244,7 +259,8 @@ mod tests {
             ("isolation.level", "read_committed", false, false),
             ("group.protocol", "consumer", true, true),
             ("group.protocol", "classic", false, false),
-            ("sasl.mechanism", "OAUTHBEARER", true, true),
+            ("sasl.mechanism", "OAUTHBEARER", false, false),
+            ("sasl.mechanism", "GSSAPI", true, true),
             ("sasl.mechanisms", "AWS_MSK_IAM", true, true),
             ("sasl.mechanism", "SCRAM-SHA-512", false, false),
             ("sasl.mechanism", "plain", false, false),

@@ -6,10 +6,12 @@
 //!  batch         unsafe within: librdkafka's batch consume behind a safe face
 //!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
 //!  native        unsafe within: librdkafka's batch produce behind a safe face ◄── outbox
+//!  look          single records, without a place in any group
 //!  message       librdkafka's message as plain memory: error codes are integers
 //!  position      where a partition goes on whose log does not have what comes next
 //!  failure       a call that failed, and whether to repeat it
 //!  client        what every client shares: properties, log lines, the last error
+//!  oauth         tokens for SASL/OAUTHBEARER, kept fresh
 //!  statistics    what a client says of itself: lag, and the metrics of telemetry::clients
 //!  embedded      librdkafka's mock cluster as a development broker
 //! ```
@@ -18,8 +20,10 @@ pub mod batch;
 pub mod client;
 pub mod embedded;
 pub mod failure;
+pub mod look;
 mod message;
 mod native;
+pub mod oauth;
 pub mod outbox;
 pub mod position;
 pub mod startup;

@@ -28,13 +28,14 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::failure::{self, Failure};
 use super::message::Message;
+use super::oauth;
 
 mod callbacks;
 mod headers;
 #[cfg(test)]
 mod tests;
 
-use self::callbacks::{NAME, on_error, on_log, on_new, on_statistics};
+use self::callbacks::{NAME, on_error, on_log, on_new, on_statistics, on_token};
 pub use self::callbacks::{Reports, Settled};
 use self::headers::HeaderList;
 pub use self::headers::{Headers, headers_size};
@@ -89,6 +90,7 @@ impl<R: Reports> NativeProducer<R> {
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
             sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics::<R>));
+            sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, Some(on_token));
             sys::rd_kafka_conf_interceptor_add_on_new(conf, NAME.as_ptr(), Some(on_new::<R>), opaque);
             let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
             sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len())
@@ -99,6 +101,14 @@ impl<R: Reports> NativeProducer<R> {
             return Err(KafkaError::ClientCreation(reason));
         };
         let _ = ManuallyDrop::new(native);
+        if config
+            .get("sasl.mechanism")
+            .or(config.get("sasl.mechanisms"))
+            .is_some_and(|name| name.trim().eq_ignore_ascii_case("OAUTHBEARER"))
+        {
+            // Not to wait until the client is served for the first time. SAFETY: the client is alive.
+            unsafe { oauth::hand_to(client.as_ptr()) };
+        }
         let mut producer = NativeProducer { client, topics: Vec::new(), reports };
         for name in topics {
             let c_name = CString::new(*name).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;

@@ -1,9 +1,34 @@
-//! Where a partition goes on when the log does not have what comes next. Pure.
+//! Where a partition goes on, also when its log does not have what comes next. Pure.
 //!
 //! librdkafka's own reset (`auto.offset.reset`) goes on somewhere in silence. This finds out what is missing between a
 //! position and the log: every record that the log holds is scored, and what is gone is said.
 
+use std::collections::HashMap;
+
 use rdkafka::ClientConfig;
+
+/// The next offset to read of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Next {
+    /// Offset of the next record.
+    pub offset: i64,
+    /// Leader epoch of the record before it (KIP-320): by it the broker tells whether its log still is the one that was
+    /// read. [`NO_EPOCH`] where none was read, or the broker names none.
+    pub epoch: i32,
+}
+
+/// No leader epoch is known.
+pub const NO_EPOCH: i32 = -1;
+
+/// The next offsets to read, by partition.
+pub type Offsets = HashMap<i32, Next>;
+
+impl Next {
+    /// An offset that no record was read before.
+    pub fn at(offset: i64) -> Next {
+        Next { offset, epoch: NO_EPOCH }
+    }
+}
 
 /// What the user wants of a partition that the group has no offset of, or whose next record is gone: `auto.offset.reset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +50,6 @@ impl Reset {
             _ => Reset::Earliest,
         }
     }
-
-    /// What librdkafka is told: never to stop in the middle, where it could not be moved on any more.
-    pub fn property(self) -> &'static str {
-        if self == Reset::Latest { "latest" } else { "earliest" }
-    }
 }
 
 /// Why records are missing between a position and where it goes on.
@@ -40,8 +60,10 @@ pub enum Gone {
         /// How many offsets were not read.
         records: i64,
     },
-    /// The log ends before the position: it was cut short, or the topic was made anew.
+    /// The log ends before the position, or another leader wrote it anew from before the position.
     Truncated,
+    /// The topic was deleted, and another one has its name.
+    Recreated,
 }
 
 impl Gone {
@@ -55,31 +77,46 @@ impl Gone {
         match self {
             Gone::Deleted { .. } => "deleted",
             Gone::Truncated => "truncated",
+            Gone::Recreated => "recreated",
         }
     }
+}
+
+/// What the group has committed of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub next: Next,
+    /// It was committed of the topic that has this name now, as far as is known.
+    pub is_of_this_topic: bool,
 }
 
 /// Where a partition goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// The next offset to read.
-    pub offset: i64,
+    /// The next offset to read. With an epoch, the broker is asked whether its log still is the one that was read, and
+    /// reading goes on where it is not.
+    pub next: Next,
     /// What is gone, if anything is.
     pub gone: Option<Gone>,
 }
 
-/// Where a partition goes on whose log holds the offsets from `low` up to, and without, `high`. `position` is the next
-/// offset to read, or the group's commit; `None` where there never was one.
-pub fn restart(position: Option<i64>, (low, high): (i64, i64), reset: Reset) -> Restart {
-    match position {
-        None if reset == Reset::Latest => Restart { offset: high, gone: None },
-        None => Restart { offset: low, gone: None },
-        Some(position) if position < low => {
-            Restart { offset: low, gone: Some(Gone::Deleted { records: low - position }) }
+/// Where a partition goes on whose log holds the offsets from `low` up to, and without, `high`. `committed` is `None`
+/// where the group has no offset of it.
+pub fn restart(committed: Option<Committed>, (low, high): (i64, i64), reset: Reset) -> Restart {
+    let (next, gone) = match committed {
+        None if reset == Reset::Latest => (Next::at(high), None),
+        None => (Next::at(low), None),
+        Some(Committed { is_of_this_topic: false, .. }) => (Next::at(low), Some(Gone::Recreated)),
+        Some(Committed { next: Next { offset, .. }, .. }) if offset < low => {
+            (Next::at(low), Some(Gone::Deleted { records: low - offset }))
         }
-        Some(position) if position > high => Restart { offset: low, gone: Some(Gone::Truncated) },
-        Some(position) => Restart { offset: position, gone: None },
-    }
+        Some(Committed { next: Next { offset, epoch: NO_EPOCH }, .. }) if offset > high => {
+            (Next::at(low), Some(Gone::Truncated))
+        }
+        Some(Committed { next, .. }) => (next, None),
+    };
+    Restart { next, gone }
 }
 
 #[cfg(test)]
@@ -89,20 +126,31 @@ mod tests {
     #[test]
     fn every_record_that_the_log_holds_is_read_and_what_is_gone_is_said() {
         let log = (100, 200);
-        for (position, reset, offset, gone) in [
-            (None, Reset::Earliest, 100, None),
-            (None, Reset::Error, 100, None),
-            (None, Reset::Latest, 200, None),
-            (Some(150), Reset::Latest, 150, None),
-            (Some(100), Reset::Earliest, 100, None),
-            (Some(200), Reset::Earliest, 200, None),
-            (Some(40), Reset::Earliest, 100, Some(Gone::Deleted { records: 60 })),
-            (Some(40), Reset::Latest, 100, Some(Gone::Deleted { records: 60 })),
-            (Some(201), Reset::Earliest, 100, Some(Gone::Truncated)),
-            (Some(201), Reset::Latest, 100, Some(Gone::Truncated)),
+        for (offset, is_of_this_topic, reset, next, gone) in [
+            (None, true, Reset::Earliest, 100, None),
+            (None, true, Reset::Error, 100, None),
+            (None, true, Reset::Latest, 200, None),
+            (Some(150), true, Reset::Latest, 150, None),
+            (Some(100), true, Reset::Earliest, 100, None),
+            (Some(200), true, Reset::Earliest, 200, None),
+            (Some(40), true, Reset::Earliest, 100, Some(Gone::Deleted { records: 60 })),
+            (Some(40), true, Reset::Latest, 100, Some(Gone::Deleted { records: 60 })),
+            (Some(201), true, Reset::Earliest, 100, Some(Gone::Truncated)),
+            (Some(201), true, Reset::Latest, 100, Some(Gone::Truncated)),
+            (Some(150), false, Reset::Earliest, 100, Some(Gone::Recreated)),
+            (Some(40), false, Reset::Latest, 100, Some(Gone::Recreated)),
         ] {
-            assert_eq!(restart(position, log, reset), Restart { offset, gone }, "{position:?} {reset:?}");
+            let committed = offset.map(|offset| Committed { next: Next::at(offset), is_of_this_topic });
+            assert_eq!(
+                restart(committed, log, reset),
+                Restart { next: Next::at(next), gone },
+                "{committed:?} {reset:?}"
+            );
         }
+        // The broker says where its log parts from the one that was read.
+        let next = Next { offset: 201, epoch: 3 };
+        let committed = Some(Committed { next, is_of_this_topic: true });
+        assert_eq!(restart(committed, log, Reset::Latest), Restart { next, gone: None });
     }
 
     #[test]

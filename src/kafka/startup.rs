@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::client::{self, BrokerHealth};
+use super::oauth;
+use super::outbox::Outbox;
 use crate::log_events;
 use crate::shutdown::Shutdown;
 
@@ -99,6 +101,17 @@ pub enum StartupError {
         /// The broker's words.
         reason: String,
     },
+    /// A broker that is needed cannot be asked.
+    #[error(
+        "{what} does not answer: {reason}. Brokers are reached by the addresses that they advertise (advertised.listeners), \
+         not by --brokers: those must be known and open from here"
+    )]
+    Unreachable {
+        /// Who was asked.
+        what: String,
+        /// librdkafka's words.
+        reason: String,
+    },
     /// librdkafka refused the configuration.
     #[error("Kafka client: {0}")]
     Client(#[from] KafkaError),
@@ -112,6 +125,12 @@ struct Events {
 }
 
 impl ClientContext for Events {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         client::log(level, facility, message);
     }
@@ -138,6 +157,8 @@ impl Inquiry {
         let config = client::plain_config(base);
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         let consumer = config.create_with_context(Events { health: health.clone() })?;
+        // A token is asked for by an event.
+        client::serve(&consumer, |_| {});
         Ok(Inquiry { consumer, base: config, brokers, health })
     }
 
@@ -145,7 +166,7 @@ impl Inquiry {
     pub fn partitions(&self, topic: &str, patience: Duration) -> Result<Option<i32>, StartupError> {
         let answer = self.consumer.fetch_metadata(Some(topic), patience);
         // Serves the events that tell why, if there was no answer.
-        while self.consumer.poll(Duration::ZERO).is_some() {}
+        client::serve(&self.consumer, |_| {});
         if self.health.is_refused() {
             return Err(StartupError::Credentials(self.health.last_error()));
         }
@@ -162,6 +183,63 @@ impl Inquiry {
             // No leader yet, and the like: ask again.
             Some(code) => Err(KafkaError::MetadataFetch(code).into()),
         }
+    }
+
+    /// Asks the leader of each partition of `topic`, by its advertised address, for the partition's end.
+    pub fn ask_leaders(&self, topic: &str, patience: Duration) -> Result<(), StartupError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), patience)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        for (partition, leader) in partitions.map(|partition| (partition.id(), partition.leader())) {
+            let asked = self.consumer.fetch_watermarks(topic, partition, patience);
+            client::serve(&self.consumer, |_| {});
+            if let Err(error) = asked {
+                let broker = metadata.brokers().iter().find(|broker| broker.id() == leader);
+                let address =
+                    broker.map_or("no broker".to_owned(), |broker| format!("{}:{}", broker.host(), broker.port()));
+                let what = format!("the leader of partition {partition} of {topic} ({address})");
+                return Err(StartupError::Unreachable { what, reason: self.reason(&error) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the coordinator of `group` what is committed of `topic`. Joins nothing.
+    pub fn ask_group_coordinator(&self, group: &str, topic: &str, patience: Duration) -> Result<(), StartupError> {
+        let config = client::consumer_config(&self.base, group, 0, 1);
+        let consumer: BaseConsumer<Events> = config.create_with_context(Events { health: self.health.clone() })?;
+        client::serve(&consumer, |_| {});
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, 0);
+        let deadline = Instant::now() + patience;
+        let answer = loop {
+            let asked = consumer.committed_offsets(list.clone(), patience);
+            client::serve(&consumer, |_| {});
+            let answer = asked.and_then(|list| list.elements().iter().try_for_each(|element| element.error()));
+            // A coordinator that has just been chosen refuses at first.
+            if answer.is_ok() || Instant::now() >= deadline {
+                break answer;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let what = || format!("the coordinator of group {group}");
+        answer.map_err(|error| StartupError::Unreachable { what: what(), reason: self.reason(&error) })
+    }
+
+    /// Asks a transaction coordinator for a transactional id of its own, as the worker's threads do.
+    pub fn ask_transaction_coordinator(&self, group: &str, patience: Duration) -> Result<(), StartupError> {
+        let id = client::transactional_id(group, "check", 0);
+        let outbox = Outbox::open(&client::transactional_config(&self.base, &id), &[], self.health.clone())?;
+        let asked = outbox.init_transactions(patience);
+        outbox.serve(Duration::ZERO);
+        let what = || format!("the coordinator of transactional id {id}");
+        asked.map_err(|failure| StartupError::Unreachable {
+            what: what(),
+            reason: format!("{failure}; {}", self.last_error()),
+        })
+    }
+
+    fn reason(&self, error: &KafkaError) -> String {
+        format!("{error}; {}", self.last_error())
     }
 
     /// librdkafka's last word on why a broker did not answer.

@@ -9,23 +9,26 @@
 //! the scoring thread takes it between two batches, where nothing is in flight, commits what it did, and answers. The
 //! group waits for that answer, so a partition's next owner begins where this one committed.
 
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
+use super::failure::Failure;
+use super::oauth;
 use super::outbox::GroupMetadata;
+use super::position::{Committed, NO_EPOCH, Next, Offsets};
 pub use super::statistics::PartitionLag;
 use super::statistics::Statistics;
 use crate::log_events;
@@ -49,6 +52,8 @@ pub struct Noted {
     pub partition: i32,
     /// The next offset to read.
     pub offset: i64,
+    /// Leader epoch of the record before it, or [`NO_EPOCH`].
+    pub epoch: i32,
     /// Empty where there is none.
     pub note: String,
 }
@@ -62,6 +67,10 @@ struct Events {
     lag: Mutex<Vec<PartitionLag>>,
     /// Partitions whose position librdkafka found outside of their log.
     resets: Mutex<Vec<i32>>,
+    /// The topic's id (KIP-516), as the broker named it last.
+    topic_id: Mutex<Option<String>>,
+    /// The user wants to see librdkafka's debug lines.
+    is_debugged: bool,
     metrics: Client,
 }
 
@@ -72,8 +81,30 @@ fn reset_partition(facility: &str, line: &str) -> Option<i32> {
     before.rsplit_once('[')?.1.parse().ok()
 }
 
+/// The new id in a line of `debug=metadata`, `Topic TOPIC changed id from ID to ID`: librdkafka reads on at its old offsets
+/// when a topic is deleted and made again, and tells in no other way.
+fn new_topic_id<'a>(facility: &str, line: &'a str, topic: &str) -> Option<&'a str> {
+    let (before, id) = line.rsplit_once(" to ").filter(|_| facility == "METADATA")?;
+    let (name, _) = before.rsplit_once(" changed id from ")?;
+    name.ends_with(&format!("Topic {topic}")).then_some(id.trim())
+}
+
 impl ClientContext for Events {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(id) = new_topic_id(facility, message, &self.topic)
+            && let Ok(mut known) = self.topic_id.lock()
+        {
+            *known = Some(id.to_owned());
+        }
+        if matches!(level, RDKafkaLogLevel::Debug) && !self.is_debugged {
+            return;
+        }
         if let Some(partition) = reset_partition(facility, message)
             && let Ok(mut resets) = self.resets.lock()
         {
@@ -137,13 +168,23 @@ pub struct Subscription {
     consumer: Arc<BaseConsumer<Events>>,
     topic: String,
     owned: Vec<i32>,
-    /// Those of the owned partitions that are not paused.
+    /// Those of the owned partitions that deliver records: they have begun and are not paused.
     active: Vec<i32>,
+    /// The id of the topic that offsets are of; `None` until it is looked at.
+    topic_id: Option<String>,
+    /// What ends this member.
+    failed: Cell<Option<KafkaError>>,
+    /// What the group or the broker refused last.
+    refused: RefCell<Option<String>>,
 }
 
 impl Subscription {
     /// Joins the group of `config` (see [`client::consumer_config`]) on `topic`.
     pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> KafkaResult<Subscription> {
+        let debug = config.get("debug").unwrap_or_default();
+        let mut config = config.clone();
+        config.set("debug", format!("{debug}{}metadata", if debug.is_empty() { "" } else { "," }));
+        config.set_log_level(RDKafkaLogLevel::Debug);
         let events = Events {
             topic: topic.to_owned(),
             changes: Mutex::default(),
@@ -151,29 +192,63 @@ impl Subscription {
             health,
             lag: Mutex::default(),
             resets: Mutex::default(),
+            topic_id: Mutex::default(),
+            is_debugged: !debug.is_empty(),
             metrics: Client::opened(Role::Consumer),
         };
         let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);
         let queue = RecordQueue::new(consumer.clone());
         consumer.subscribe(&[topic])?;
-        Ok(Subscription { queue, consumer, topic: topic.to_owned(), owned: Vec::new(), active: Vec::new() })
+        Ok(Subscription {
+            queue,
+            consumer,
+            topic: topic.to_owned(),
+            owned: Vec::new(),
+            active: Vec::new(),
+            topic_id: None,
+            failed: Cell::new(None),
+            refused: RefCell::new(None),
+        })
+    }
+
+    /// Serves librdkafka's events: changes, lines, errors. What they say is asked for by the methods below.
+    fn serve(&self) {
+        client::serve(&self.consumer, |event| match event {
+            Err(error) => self.told(error),
+            Ok(message) => {
+                // Partitions deliver into our own queue; a record that comes this way would never be scored.
+                let (partition, offset) = (message.partition(), message.offset());
+                log_events::kafka::RecordByEventQueue { partition, offset }.log();
+                self.failed.set(Some(KafkaError::NoMessageReceived));
+            }
+        });
+    }
+
+    /// An error of the member, not of one record.
+    #[cold]
+    fn told(&self, error: KafkaError) {
+        match &error {
+            KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed,
+            ) => self.failed.set(Some(error)),
+            _ => {
+                log_events::kafka::ConsumerError { error: &error }.log();
+                *self.refused.borrow_mut() = Some(error.to_string());
+            }
+        }
+    }
+
+    /// What the broker has refused this member since it was last asked: to join its group, for example.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.take()
     }
 
     /// Serves librdkafka's events and takes what happened since. Errors that end the consumer come back as `Err`.
     pub fn changes(&mut self) -> KafkaResult<Vec<Change>> {
-        // One event per poll: go on until the queue is empty, bounded in case events never stop.
-        for _ in 0..64 {
-            match self.consumer.poll(Duration::ZERO) {
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
-                Some(Err(error)) => log_events::kafka::ConsumerEvent { error: &error }.log(),
-                Some(Ok(message)) => {
-                    // Partitions deliver into our own queue; a record that comes this way would never be scored.
-                    let (partition, offset) = (message.partition(), message.offset());
-                    log_events::kafka::RecordByEventQueue { partition, offset }.log();
-                    return Err(KafkaError::NoMessageReceived);
-                }
-                None => break,
-            }
+        self.serve();
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         let written = self.consumer.context().changes.lock().map(|mut changes| std::mem::take(&mut *changes));
         let lost = self.consumer.assignment_lost();
@@ -187,19 +262,39 @@ impl Subscription {
 
     /// Takes newly assigned partitions, from their committed offsets.
     pub fn accept(&mut self, partitions: &[i32]) -> KafkaResult<()> {
+        self.accept_waiting(partitions)?;
+        self.active.extend(
+            partitions.iter().filter(|partition| !self.active.contains(partition)).copied().collect::<Vec<_>>(),
+        );
+        Ok(())
+    }
+
+    /// Takes newly assigned partitions; each delivers nothing before [`Subscription::begin`].
+    pub fn accept_waiting(&mut self, partitions: &[i32]) -> KafkaResult<()> {
         for &partition in partitions {
             self.queue.forward(&self.topic, partition);
-        }
-        for &partition in partitions {
             if !self.owned.contains(&partition) {
                 self.owned.push(partition);
-                self.active.push(partition);
             }
         }
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&self.list(partitions)),
             _ => self.consumer.assign(&self.list(partitions)),
         }
+    }
+
+    /// Lets an owned partition deliver, from here on. `false`: librdkafka is not so far yet, try again.
+    pub fn begin(&mut self, partition: i32, next: Next, patience: Duration) -> KafkaResult<bool> {
+        match self.seek(&Offsets::from([(partition, next)]), patience) {
+            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress)) => {
+                return Ok(false);
+            }
+            sought => sought?,
+        }
+        if self.owned.contains(&partition) && !self.active.contains(&partition) {
+            self.active.push(partition);
+        }
+        Ok(true)
     }
 
     /// Gives partitions up.
@@ -212,34 +307,38 @@ impl Subscription {
         }
     }
 
-    /// Reads again from the last commit: after work was thrown away. `first_read` are the offsets of the first records
-    /// read since each partition was assigned, which is where a partition without a commit goes back to.
+    /// Reads again from the last commit: after work was thrown away. `begun` says where each partition was begun, which is
+    /// where one goes back to that has no commit since, or one of a topic that is gone.
     ///
     /// Seeks rather than unassigns and assigns anew: stopping a partition's fetcher resets the forward of its queue some
     /// time later, which may be after the next assignment has set it, and then nothing is delivered any more.
     ///
     /// Returns where each partition goes on.
-    pub fn rewind(&mut self, first_read: &HashMap<i32, i64>, patience: Duration) -> KafkaResult<HashMap<i32, i64>> {
-        let read: Vec<i32> =
-            self.owned.iter().copied().filter(|partition| first_read.contains_key(partition)).collect();
+    pub fn rewind(&mut self, begun: &Offsets, patience: Duration) -> KafkaResult<Offsets> {
+        let read: Vec<i32> = self.owned.iter().copied().filter(|partition| begun.contains_key(partition)).collect();
         if read.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Offsets::new());
         }
-        let committed = self.consumer.committed_offsets(self.list(&read), patience)?;
-        let mut back = HashMap::with_capacity(read.len());
-        for element in committed.elements() {
-            element.error()?;
-            let first = first_read.get(&element.partition()).copied().unwrap_or(0);
-            let offset = if let Offset::Offset(committed) = element.offset() { committed.max(first) } else { first };
-            back.insert(element.partition(), offset);
-        }
+        let committed = self.committed(&read, patience)?;
+        let next = |partition: &i32| {
+            let begun = begun.get(partition).copied().unwrap_or(Next::at(0));
+            let noted = committed.iter().find(|noted| noted.partition == *partition);
+            let usable = noted.filter(|noted| self.is_of_this_topic(noted));
+            (*partition, usable.map_or(begun, |noted| self.judge(noted).next.max(begun)))
+        };
+        let back = read.iter().map(next).collect();
         self.seek(&back, patience)?;
         Ok(back)
     }
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
-    pub fn seek(&self, to: &HashMap<i32, i64>, patience: Duration) -> KafkaResult<()> {
-        let outcome = self.consumer.seek_partitions(offsets(&self.topic, to)?, patience)?;
+    pub fn seek(&self, to: &Offsets, patience: Duration) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(to.len());
+        for (&partition, next) in to {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(next.offset))?;
+            set_epoch(&list, &self.topic, partition, next.epoch);
+        }
+        let outcome = self.consumer.seek_partitions(list, patience)?;
         outcome.elements().iter().try_for_each(|element| element.error())
     }
 
@@ -250,9 +349,9 @@ impl Subscription {
     }
 
     /// Goes on with a paused partition, from its last commit or where it was begun.
-    pub fn resume(&mut self, partition: i32, first_read: i64, patience: Duration) -> KafkaResult<HashMap<i32, i64>> {
+    pub fn resume(&mut self, partition: i32, begun: Next, patience: Duration) -> KafkaResult<Offsets> {
         self.consumer.resume(&self.list(&[partition]))?;
-        let back = self.rewind(&HashMap::from([(partition, first_read)]), patience)?;
+        let back = self.rewind(&Offsets::from([(partition, begun)]), patience)?;
         // Not before it is back: a record that was fetched meanwhile would be taken for the next one.
         if self.owned.contains(&partition) && !self.active.contains(&partition) {
             self.active.push(partition);
@@ -260,9 +359,47 @@ impl Subscription {
         Ok(back)
     }
 
-    /// The partitions this member owns and has not paused.
+    /// The partitions this member owns that deliver records.
     pub fn partitions(&self) -> &[i32] {
         &self.active
+    }
+
+    /// All partitions this member owns.
+    pub fn owned(&self) -> &[i32] {
+        &self.owned
+    }
+
+    /// Whether the topic's name stands for another topic than the one that offsets are of.
+    pub fn is_made_anew(&self) -> bool {
+        self.serve();
+        let Ok(named) = self.consumer.context().topic_id.lock() else { return false };
+        named.is_some() && self.topic_id.is_some() && *named != self.topic_id
+    }
+
+    /// From now on, offsets are of the topic that has the name now.
+    pub fn take_topic(&mut self) {
+        self.serve();
+        if let Ok(named) = self.consumer.context().topic_id.lock() {
+            self.topic_id.clone_from(&named);
+        }
+    }
+
+    /// The id of the topic that offsets are of, as it is noted beside commits; empty where the broker names none.
+    pub fn topic_id(&self) -> &str {
+        self.topic_id.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a commit is of the topic that has the name now, as far as is known.
+    fn is_of_this_topic(&self, noted: &Noted) -> bool {
+        noted.note.is_empty() || self.topic_id().is_empty() || noted.note == self.topic_id()
+    }
+
+    /// What is known of a commit.
+    pub fn judge(&self, noted: &Noted) -> Committed {
+        Committed {
+            next: Next { offset: noted.offset, epoch: noted.epoch },
+            is_of_this_topic: self.is_of_this_topic(noted),
+        }
     }
 
     /// The next batch; waits up to `wait` for its first record.
@@ -275,9 +412,21 @@ impl Subscription {
         GroupMetadata::of(self.consumer.as_ref())
     }
 
+    /// The next offset to read of each partition as a commit takes it: with the topic's id beside it.
+    pub fn to_commit(&self, next: &Offsets) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(next.len());
+        for (&partition, next) in next {
+            let mut element = list.add_partition(&self.topic, partition);
+            element.set_offset(Offset::Offset(next.offset))?;
+            element.set_metadata(self.topic_id());
+            set_epoch(&list, &self.topic, partition, next.epoch);
+        }
+        Ok(list)
+    }
+
     /// Commits the next offset to read of each partition.
-    pub fn commit(&self, next: &HashMap<i32, i64>, mode: CommitMode) -> KafkaResult<()> {
-        if next.is_empty() { Ok(()) } else { self.consumer.commit(&offsets(&self.topic, next)?, mode) }
+    pub fn commit(&self, next: &Offsets, mode: CommitMode) -> KafkaResult<()> {
+        if next.is_empty() { Ok(()) } else { self.consumer.commit(&self.to_commit(next)?, mode) }
     }
 
     /// Commits the next offset to read of each partition, with a note for its next owner, and waits for the answer. The
@@ -302,10 +451,37 @@ impl Subscription {
             element.error()?;
             if let Offset::Offset(offset) = element.offset() {
                 let note = element.metadata().to_owned();
-                found.push(Noted { partition: element.partition(), offset, note });
+                let partition = element.partition();
+                found.push(Noted { partition, offset, epoch: epoch(&list, element.topic(), partition), note });
             }
         }
         Ok(found)
+    }
+
+    /// As [`Subscription::committed`] for each of these partitions that an answer came for, and why none came for others.
+    pub fn committed_of_each(
+        &self,
+        partitions: &[i32],
+        patience: Duration,
+    ) -> (Vec<(i32, Option<Noted>)>, Option<Failure>) {
+        let pick = |found: Vec<Noted>, asked: &[i32]| -> Vec<(i32, Option<Noted>)> {
+            asked.iter().map(|asked| (*asked, found.iter().find(|noted| noted.partition == *asked).cloned())).collect()
+        };
+        match self.committed(partitions, patience) {
+            Ok(found) => (pick(found, partitions), None),
+            Err(error) if partitions.len() < 2 => (Vec::new(), Some(error.into())),
+            // One whose offset is just being committed keeps the answer for all of them back.
+            Err(_) => {
+                let (mut known, mut failed) = (Vec::new(), None);
+                for partition in partitions.chunks(1) {
+                    match self.committed(partition, patience / 4) {
+                        Ok(found) => known.extend(pick(found, partition)),
+                        Err(error) => failed = Some(error.into()),
+                    }
+                }
+                (known, failed)
+            }
+        }
     }
 
     /// The first offset of a partition and the offset behind its last record.
@@ -327,6 +503,7 @@ impl Subscription {
 
     /// Whether librdkafka found the partition's position outside of its log since this was last asked.
     pub fn was_reset(&self, partition: i32) -> bool {
+        self.serve();
         let Ok(mut resets) = self.consumer.context().resets.lock() else { return false };
         let before = resets.len();
         resets.retain(|reset| *reset != partition);
@@ -370,18 +547,31 @@ impl Subscription {
     }
 }
 
-/// `next` offsets as librdkafka takes them.
-pub fn offsets(topic: &str, next: &HashMap<i32, i64>) -> KafkaResult<TopicPartitionList> {
-    let mut list = TopicPartitionList::with_capacity(next.len());
-    for (&partition, &offset) in next {
-        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+/// Notes the epoch of the leader whose log a list's offset is of: the bindings have no word for it.
+fn set_epoch(list: &TopicPartitionList, topic: &str, partition: i32, epoch: i32) {
+    let Ok(topic) = CString::new(topic) else { return };
+    // SAFETY: list and topic are valid for the calls; what is found is the list's own, and null is not written to.
+    unsafe {
+        let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
+        if !element.is_null() && epoch != NO_EPOCH {
+            sys::rd_kafka_topic_partition_set_leader_epoch(element, epoch);
+        }
     }
-    Ok(list)
+}
+
+/// The epoch beside a list's offset; [`NO_EPOCH`] where there is none.
+fn epoch(list: &TopicPartitionList, topic: &str, partition: i32) -> i32 {
+    let Ok(topic) = CString::new(topic) else { return NO_EPOCH };
+    // SAFETY: as above, and nothing is written.
+    unsafe {
+        let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
+        if element.is_null() { NO_EPOCH } else { sys::rd_kafka_topic_partition_get_leader_epoch(element) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::reset_partition;
+    use super::{new_topic_id, reset_partition};
 
     #[test]
     fn a_reset_is_read_from_librdkafkas_line_and_from_no_other() {
@@ -390,5 +580,16 @@ mod tests {
         assert_eq!(reset_partition("OFFSET", line), Some(31));
         assert_eq!(reset_partition("FETCH", line), None);
         assert_eq!(reset_partition("OFFSET", "transactions [3]: something else"), None);
+    }
+
+    #[test]
+    fn a_topics_new_id_is_read_from_librdkafkas_line_and_from_no_other() {
+        let line =
+            "[thrd:main]: Topic transactions.v2 changed id from AAAAAAAAAAAAAAAAAAAAAA to pBq1Dl7xQ_yIMK9bK7HbCQ";
+        assert_eq!(new_topic_id("METADATA", line, "transactions.v2"), Some("pBq1Dl7xQ_yIMK9bK7HbCQ"));
+        assert_eq!(new_topic_id("METADATA", line, "v2"), None);
+        assert_eq!(new_topic_id("METADATA", line, "transactions"), None);
+        assert_eq!(new_topic_id("TOPIC", line, "transactions.v2"), None);
+        assert_eq!(new_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0", "transactions.v2"), None);
     }
 }

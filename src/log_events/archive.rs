@@ -28,9 +28,13 @@ log_events! {
     warn "archive-end-unknown" "a partition's end is asked for again" (at most every 10 s)
     EndUnknown<'a> { partition: i32 as value, error: &'a dyn Display as display }
 
+    /// Retention took the beginning of a cut that was begun before: which of its files are there is asked again.
+    warn "archive-files-unknown" "the archive's files are asked for again" (at most every 10 s)
+    FilesUnknown<'a> { partition: i32 as value, reason: &'a str as value }
+
     /// Retention was faster than the archive; those verdicts are in no file.
     error "archive-verdicts-deleted" "verdicts were deleted before they were archived: keep the topic longer"
-    VerdictsDeleted { partition: i32 as value, verdicts: i64 as value }
+    VerdictsDeleted { partition: i32 as value, verdicts: u64 as value }
 
     /// Whoever had the partition before died within a cut; it is made again, the same.
     info "archive-cut-taken-over" "finishing a cut that was begun before"

@@ -31,6 +31,10 @@ log_events! {
     debug "statistics-unreadable" "librdkafka's statistics cannot be read"
     StatisticsUnreadable<'a> { error: &'a serde_json::Error as display }
 
+    /// Log-ins by OAUTHBEARER: the token endpoint gave no token. Clients go on with theirs until it ends.
+    warn "no-token" "no new token for Kafka; it is asked for again" (at most every 10 s)
+    NoToken<'a> { reason: &'a str as value }
+
     /// A topic was missing, and --create-topics is given.
     info "topic-created" "created topic"
     TopicCreated<'a> { topic: &'a str as value, partitions: i32 as value }
@@ -71,9 +75,10 @@ log_events! {
     warn "offset-commit-failed" "an offset commit failed; it is repeated with the next one" (at most every 10 s)
     OffsetCommitFailed<'a> { error: &'a dyn Display as display }
 
-    /// An event of the consumer that is no record.
-    debug "consumer-event" "consumer event"
-    ConsumerEvent<'a> { error: &'a dyn Display as display }
+    /// The group does not take this member (its assignment strategy differs from the others', for example), or the topic is
+    /// not there: librdkafka tries again, and without partitions the worker is not ready.
+    warn "consumer-error" "the broker refuses the consumer something; it tries again" (at most every 10 s)
+    ConsumerError<'a> { error: &'a dyn Display as display }
 
     /// A fault of this program: the thread ends, and with it the process.
     error "record-by-event-queue" "a record came by the event queue"

@@ -43,15 +43,15 @@ log_events! {
     WorkRedone<'a> { thread: &'a str as value, reason: &'a str as value }
 
     /// The input topic no longer holds what comes next in a partition: its retention was faster than this group, it was
-    /// cut short, or it was deleted and made anew. Every record that it holds is scored. Counted by
+    /// cut short, or it was deleted and made again. Every record that it holds is scored. Counted by
     /// `fraud_scorer_records_gone_total`.
-    error "records-gone" "records are gone that were not read: the partition goes on at the start of its log"
+    error "records-gone" "records are gone that were not read: the partition goes on with what its log holds"
     RecordsGone<'a> {
         partition: i32 as value, position: i64 as value, begin: i64 as value, end: i64 as value, reason: &'a str as value,
     }
 
     /// The group has no offset of a partition: it is a new one, its offsets expired (`offsets.retention.minutes`), or they
-    /// were deleted. Where verdicts of this group stand already, they are written a second time.
+    /// were deleted. Where the output holds verdicts on it, the worker goes on only with `--rescore`.
     warn "begins-without-commit" "the group has no offset of a partition, which begins here"
     BeginsWithoutCommit { partition: i32 as value, offset: i64 as value }
 

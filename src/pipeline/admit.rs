@@ -10,26 +10,53 @@
 //! run and not once per record.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::commit::Interruption;
 use crate::kafka::batch::{Batch, Entry, Record};
+use crate::kafka::position::{NO_EPOCH, Next, Offsets};
 use crate::kafka::subscription::Subscription;
 use crate::log_events;
 
 /// What is known of a partition since it was assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Position {
-    /// Offset of the first record read.
+    /// Where it was begun.
     first: i64,
     /// Offset below which nothing is processed again; `None` after the way back to the last commit.
     next: Option<i64>,
+    /// Leader epoch of the last record read.
+    epoch: i32,
     /// How far it was ever read: what was thrown away is above `next`.
     reached: i64,
     /// Kafka timestamp of the last record read.
     last_timestamp: Option<i64>,
+    /// Until then a gap is looked at twice.
+    doubted_until: Option<Instant>,
+    /// The offset behind a gap that is being looked at again.
+    behind_gap: Option<i64>,
+    end: End,
 }
+
+/// The end of a partition, where it lies beyond the last record: what is between holds nothing to score (transaction
+/// markers, records of transactions that were aborted, compacted ones).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    /// None was seen.
+    #[default]
+    Unseen,
+    /// It was seen once.
+    Seen,
+    /// It is being looked at again.
+    Again,
+    /// It was seen twice, and no record between.
+    Confirmed(i64),
+}
+
+/// How long after librdkafka was told to go elsewhere, or the group was rearranged, a gap is looked at twice.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// How far a thread has read each of its partitions.
 #[derive(Debug, Default)]
@@ -44,6 +71,8 @@ pub struct Run {
     pub partition: i32,
     /// The offset after its last record.
     pub next: i64,
+    /// Leader epoch of its last record.
+    pub epoch: i32,
     first: i64,
     last_timestamp: Option<i64>,
 }
@@ -54,13 +83,37 @@ pub struct Admitted<'a> {
     pub records: Vec<Record<'a>>,
     /// Their runs, in the batch's order; a partition may have several.
     pub runs: Vec<Run>,
-    /// Partitions whose end was reached beyond their last record: what is between holds nothing to score (transaction
-    /// markers, records of transactions that were aborted, compacted ones).
-    pub ends: Vec<(i32, i64)>,
+    /// Partitions whose end lies beyond their last record, and nothing to score between.
+    pub ends: Vec<(i32, Next)>,
     /// Records that were gone before they were read: partition, the offset that came next, and where the log begins now.
     pub gone: Vec<(i32, i64, i64)>,
-    /// Partitions whose log begins again below what was read: it was cut short, or the topic was made anew.
-    pub cut: Vec<i32>,
+    /// Partitions whose log was cut short below what was read, with the offset to go on at: where another leader's log parts
+    /// from the one that was read (KIP-320), or `None` where only the log's start is sure.
+    pub cut: Vec<(i32, Option<i64>)>,
+    /// Partitions to be read again from where they are: records may be missing before those that came.
+    pub again: Vec<i32>,
+}
+
+impl Admitted<'_> {
+    /// What follows in the batch is not where the partition goes on.
+    fn is_interrupted(&self, partition: i32) -> bool {
+        self.cut.iter().any(|(cut, _)| *cut == partition) || self.again.contains(&partition)
+    }
+}
+
+impl Position {
+    fn at(Next { offset, epoch }: Next) -> Position {
+        Position {
+            first: offset,
+            next: Some(offset),
+            epoch,
+            reached: offset,
+            last_timestamp: None,
+            doubted_until: Some(Instant::now() + DOUBT),
+            behind_gap: None,
+            end: End::Unseen,
+        }
+    }
 }
 
 impl Positions {
@@ -77,6 +130,7 @@ impl Positions {
             ends: Vec::new(),
             gone: Vec::new(),
             cut: Vec::new(),
+            again: Vec::new(),
         };
         for entry in batch.iter() {
             match entry {
@@ -86,19 +140,27 @@ impl Positions {
                     let same = |run: &&mut Run| run.partition == partition && offset == run.next;
                     if let Some(run) = admitted.runs.last_mut().filter(same) {
                         run.next = offset + 1;
+                        run.epoch = record.leader_epoch();
                         run.last_timestamp = record.timestamp();
-                    } else if !owned.contains(&partition) || admitted.cut.contains(&partition) {
+                    } else if !owned.contains(&partition) || admitted.is_interrupted(partition) {
                         continue;
                     } else if self.is_new(&admitted.runs, partition, offset) {
+                        if self.is_doubtful(&admitted.runs, partition, offset) {
+                            admitted.again.push(partition);
+                            continue;
+                        }
                         if let Some(next) = self.expected(&admitted.runs, partition).filter(|next| offset > *next)
                             && let Some(start) = subscription.log_start(partition).filter(|start| *start > next)
                         {
                             admitted.gone.push((partition, next, start.min(offset)));
                         }
-                        let last_timestamp = record.timestamp();
-                        admitted.runs.push(Run { partition, next: offset + 1, first: offset, last_timestamp });
+                        let (epoch, last_timestamp) = (record.leader_epoch(), record.timestamp());
+                        admitted.runs.push(Run { partition, next: offset + 1, epoch, first: offset, last_timestamp });
                     } else if subscription.was_reset(partition) {
-                        admitted.cut.push(partition);
+                        admitted.cut.push((partition, None));
+                        continue;
+                    } else if self.is_of_later_leader(&admitted.runs, partition, record.leader_epoch()) {
+                        admitted.cut.push((partition, Some(offset)));
                         continue;
                     } else {
                         log_events::pipeline::RecordSkipped { partition, offset }.log();
@@ -106,40 +168,30 @@ impl Positions {
                     }
                     admitted.records.push(record);
                 }
-                Entry::End { partition, offset } if owned.contains(&partition) => {
-                    admitted.ends.push((partition, offset))
-                }
-                Entry::End { .. } => {}
+                Entry::End { partition, offset } => self.end(&admitted.runs, partition, offset),
                 Entry::Error { partition, code, reason } => partition_error(partition, code, &reason)?,
             }
         }
         for run in &admitted.runs {
-            self.read(run.partition, run.first, run.next, run.last_timestamp);
+            self.read(run);
         }
-        let mut ends = std::mem::take(&mut admitted.ends);
-        ends.retain(|&(partition, end)| {
-            let known = self.partitions.get(&partition).and_then(|position| position.next);
-            let beyond = known.is_none_or(|next| end > next);
-            if beyond {
-                self.read(partition, end, end, None);
-            }
-            beyond
-        });
-        admitted.ends = ends;
+        admitted.ends = self.confirmed_ends();
         Ok(admitted)
     }
 
-    fn read(&mut self, partition: i32, first: i64, next: i64, last_timestamp: Option<i64>) {
-        let unread = Position { first, next: None, reached: 0, last_timestamp: None };
-        let position = self.partitions.entry(partition).or_insert(unread);
-        position.next = Some(next);
-        position.reached = position.reached.max(next);
-        position.last_timestamp = last_timestamp.or(position.last_timestamp);
+    fn read(&mut self, run: &Run) {
+        let position = self.partitions.entry(run.partition).or_insert(Position::at(Next::at(run.first)));
+        position.end = End::Unseen;
+        position.next = Some(run.next);
+        position.epoch = position.epoch.max(run.epoch);
+        position.reached = position.reached.max(run.next);
+        position.last_timestamp = run.last_timestamp.or(position.last_timestamp);
     }
 
     /// The next offset to read of a partition, as far as is known.
-    pub fn next(&self, partition: i32) -> Option<i64> {
-        self.partitions.get(&partition)?.next
+    pub fn next(&self, partition: i32) -> Option<Next> {
+        let position = self.partitions.get(&partition)?;
+        Some(Next { offset: position.next?, epoch: position.epoch })
     }
 
     /// Whether records were read that were thrown away since, and not read again.
@@ -148,9 +200,63 @@ impl Positions {
     }
 
     /// A partition begins here: it was assigned, or its log does not have what was known of it.
-    pub fn begin(&mut self, partition: i32, offset: i64) {
-        let position = Position { first: offset, next: Some(offset), reached: offset, last_timestamp: None };
-        self.partitions.insert(partition, position);
+    pub fn begin(&mut self, partition: i32, next: Next) {
+        self.partitions.insert(partition, Position::at(next));
+    }
+
+    /// The group is being rearranged: librdkafka fetches anew where it believes that we are.
+    pub fn doubt(&mut self) {
+        let until = Some(Instant::now() + DOUBT);
+        self.partitions.values_mut().for_each(|position| position.doubted_until = until);
+    }
+
+    /// Whether records may be missing before this one, which begins a run. librdkafka may lose the first ones when it is told
+    /// to go elsewhere while it hands records over; read again from where the partition was, they come, or the gap is the
+    /// log's own.
+    fn is_doubtful(&mut self, runs: &[Run], partition: i32, offset: i64) -> bool {
+        if self.expected(runs, partition).is_none_or(|next| offset <= next) {
+            return false;
+        }
+        let Some(position) = self.partitions.get_mut(&partition) else { return false };
+        let is_doubted = position.doubted_until.is_some_and(|until| Instant::now() < until);
+        if is_doubted && position.behind_gap != Some(offset) {
+            position.behind_gap = Some(offset);
+            return true;
+        }
+        position.behind_gap = None;
+        false
+    }
+
+    /// The end of a partition was reached.
+    fn end(&mut self, runs: &[Run], partition: i32, offset: i64) {
+        let beyond = self.expected(runs, partition).is_some_and(|next| offset > next);
+        let Some(position) = self.partitions.get_mut(&partition).filter(|_| beyond) else { return };
+        position.end = if position.end == End::Again { End::Confirmed(offset) } else { End::Seen };
+    }
+
+    /// Partitions whose end lies beyond their last record, as far as was seen once: to be read again from where they are.
+    pub fn look_again(&mut self) -> Offsets {
+        let mut from = Offsets::new();
+        for (&partition, position) in &mut self.partitions {
+            if let (End::Seen, Some(offset)) = (position.end, position.next) {
+                position.end = End::Again;
+                from.insert(partition, Next { offset, epoch: position.epoch });
+            }
+        }
+        from
+    }
+
+    fn confirmed_ends(&mut self) -> Vec<(i32, Next)> {
+        let mut ends = Vec::new();
+        for (&partition, position) in &mut self.partitions {
+            if let End::Confirmed(offset) = position.end {
+                position.end = End::Unseen;
+                position.next = Some(offset);
+                position.reached = position.reached.max(offset);
+                ends.push((partition, Next { offset, epoch: position.epoch }));
+            }
+        }
+        ends
     }
 
     /// Whether a record that begins a run is above everything read before.
@@ -164,6 +270,13 @@ impl Positions {
         in_batch.or_else(|| self.partitions.get(&partition)?.next)
     }
 
+    /// Whether a record below what was read was written by a later leader than that: one that did not have all of it.
+    fn is_of_later_leader(&self, runs: &[Run], partition: i32, epoch: i32) -> bool {
+        let in_batch = runs.iter().rev().find(|run| run.partition == partition).map(|run| run.epoch);
+        let read = in_batch.or_else(|| self.partitions.get(&partition).map(|position| position.epoch));
+        read.is_some_and(|read| read != NO_EPOCH && epoch > read)
+    }
+
     /// Partitions that came or went: what was known of them is about another assignment.
     pub fn forget(&mut self, partitions: &[i32]) {
         self.partitions.retain(|partition, _| !partitions.contains(partition));
@@ -175,17 +288,25 @@ impl Positions {
     }
 
     /// The way back to the last commit is made: `next` is what comes next.
-    pub fn rewound(&mut self, next: &HashMap<i32, i64>) {
-        for (partition, &offset) in next {
+    pub fn rewound(&mut self, back: &Offsets) {
+        for (partition, next) in back {
             if let Some(position) = self.partitions.get_mut(partition) {
-                position.next = Some(offset);
+                position.next = Some(next.offset);
+                position.epoch = next.epoch;
+                position.doubted_until = Some(Instant::now() + DOUBT);
+                position.end = End::Unseen;
             }
         }
     }
 
+    /// Where each partition goes on.
+    pub fn all_next(&self) -> Offsets {
+        self.partitions.keys().filter_map(|&partition| Some((partition, self.next(partition)?))).collect()
+    }
+
     /// Where each partition was begun: where one without a commit goes back to.
-    pub fn first_read(&self) -> HashMap<i32, i64> {
-        self.partitions.iter().map(|(&partition, position)| (partition, position.first)).collect()
+    pub fn begun(&self) -> Offsets {
+        self.partitions.iter().map(|(&partition, position)| (partition, Next::at(position.first))).collect()
     }
 
     /// Kafka timestamp of the last record read of a partition, epoch milliseconds.
@@ -211,13 +332,14 @@ mod tests {
     use super::*;
 
     fn run(partition: i32, first: i64, next: i64) -> Run {
-        Run { partition, next, first, last_timestamp: None }
+        Run { partition, next, epoch: 4, first, last_timestamp: None }
     }
 
     #[test]
     fn a_record_is_new_once() {
         let mut positions = Positions::default();
-        positions.partitions.insert(1, Position { first: 3, next: Some(7), reached: 7, last_timestamp: None });
+        positions.begin(1, Next::at(3));
+        positions.read(&run(1, 3, 7));
         let runs = [run(0, 4, 9), run(2, 0, 1)];
         for (partition, offset, new) in
             [(1, 6, false), (1, 7, true), (0, 8, false), (0, 9, true), (2, 1, true), (3, 0, true)]
@@ -226,13 +348,50 @@ mod tests {
         }
         positions.thrown_away();
         assert!(positions.has_unread(), "what was read is thrown away");
-        positions.rewound(&HashMap::from([(1, 5)]));
+        positions.rewound(&Offsets::from([(1, Next::at(5))]));
         assert!(!positions.is_new(&[], 1, 4), "the last commit decides");
         assert!(positions.is_new(&[], 1, 5) && positions.has_unread());
-        positions.read(1, 5, 7, None);
+        positions.read(&run(1, 5, 7));
         assert!(!positions.has_unread(), "all of it was read again");
-        assert_eq!(positions.first_read(), HashMap::from([(1, 3)]));
+        assert_eq!(positions.begun(), Offsets::from([(1, Next::at(3))]));
         positions.forget(&[1]);
-        assert_eq!(positions.first_read(), HashMap::new());
+        assert_eq!(positions.begun(), Offsets::new());
+    }
+
+    #[test]
+    fn a_gap_after_a_new_beginning_is_looked_at_twice_and_an_end_beyond_the_last_record_too() {
+        let mut positions = Positions::default();
+        positions.begin(1, Next::at(3));
+        assert!(!positions.is_doubtful(&[], 1, 3), "it is what was to come");
+        assert!(positions.is_doubtful(&[], 1, 5));
+        assert!(!positions.is_doubtful(&[], 1, 5), "the gap is the log's own");
+        assert!(positions.is_doubtful(&[], 1, 4) && positions.is_doubtful(&[], 1, 6), "another gap");
+        positions.partitions.get_mut(&1).expect("begun").doubted_until = None;
+        assert!(!positions.is_doubtful(&[], 1, 7));
+
+        positions.end(&[], 1, 3);
+        assert!(positions.look_again().is_empty() && positions.confirmed_ends().is_empty(), "no gap");
+        positions.end(&[], 1, 5);
+        assert_eq!(positions.look_again(), Offsets::from([(1, Next::at(3))]));
+        positions.read(&run(1, 3, 4));
+        positions.end(&[], 1, 5);
+        assert!(positions.confirmed_ends().is_empty(), "a record came");
+        positions.look_again();
+        positions.end(&[], 1, 5);
+        assert_eq!(positions.confirmed_ends(), [(1, Next { offset: 5, epoch: 4 })]);
+        assert_eq!(positions.next(1).map(|next| next.offset), Some(5));
+    }
+
+    #[test]
+    fn an_older_offset_of_a_later_leader_is_a_log_that_was_cut_short() {
+        let mut positions = Positions::default();
+        positions.begin(1, Next::at(3));
+        assert!(!positions.is_of_later_leader(&[], 1, 9), "nothing was read yet");
+        positions.read(&run(1, 3, 7));
+        for (epoch, later) in [(NO_EPOCH, false), (3, false), (4, false), (5, true)] {
+            assert_eq!(positions.is_of_later_leader(&[], 1, epoch), later, "{epoch}");
+        }
+        assert!(!positions.is_of_later_leader(&[Run { epoch: 5, ..run(1, 7, 8) }], 1, 5));
+        assert_eq!(positions.next(1), Some(Next { offset: 7, epoch: 4 }));
     }
 }

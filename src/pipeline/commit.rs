@@ -18,7 +18,6 @@ mod severity;
 mod size_limits;
 mod timing;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,17 +26,18 @@ use rdkafka::consumer::CommitMode;
 use rdkafka::error::RDKafkaErrorCode;
 
 use self::deliveries::Deliveries;
-use self::notary::{Notary, Order};
+use self::notary::{Notary, Order, Unfinished};
 pub use self::pause::Pause;
 pub use self::refusals::Refusal;
 use self::refusals::Refusals;
-use self::severity::severity;
+pub(super) use self::severity::severity;
 use self::size_limits::SizeLimits;
 use self::timing::Timing;
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{Kind, Outbox, Outgoing, ProduceBuffer, Produced, TICKETS, Undelivered};
-use crate::kafka::subscription::{Subscription, offsets};
+use crate::kafka::position::Offsets;
+use crate::kafka::subscription::Subscription;
 use crate::log_events;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
@@ -135,7 +135,7 @@ pub struct Committer {
     shutdown: Shutdown,
     readiness: Readiness,
     /// Next offsets to read of what may be committed now.
-    ready: HashMap<i32, i64>,
+    ready: Offsets,
     /// Since when there is something to commit.
     since: Option<Instant>,
     in_transaction: bool,
@@ -148,6 +148,8 @@ pub struct Committer {
     refusals: Refusals,
     /// While comparisons are not written: their topic does not take them.
     comparisons: Pause,
+    /// Some were written since the producers were opened.
+    compared: bool,
     drain_began: Option<Instant>,
     stalled: bool,
 }
@@ -178,7 +180,7 @@ impl Committer {
             health,
             shutdown,
             readiness,
-            ready: HashMap::new(),
+            ready: Offsets::new(),
             since: None,
             in_transaction: false,
             deliveries: Deliveries::default(),
@@ -188,10 +190,20 @@ impl Committer {
             size_limits,
             refusals: Refusals::default(),
             comparisons: Pause::of_comparisons(),
+            compared: false,
             drain_began: None,
             stalled: false,
         };
-        committer.initialise()?;
+        // Nothing was begun, so there is nothing to lose by waiting: `patiently` says that it does.
+        while let Err(interruption) = committer.initialise() {
+            let Interruption::Redo(reason) = interruption else { return Err(interruption) };
+            committer.stall("transactions cannot begin", &reason);
+            if committer.shutdown.wait(Duration::from_secs(1)) {
+                return Err(Interruption::OutOfPatience);
+            }
+            committer.outboxes =
+                open_outboxes(&committer.settings, &committer.topics, size_limits.batch_bytes, &committer.health)?;
+        }
         Ok(committer)
     }
 
@@ -200,7 +212,14 @@ impl Committer {
             return Ok(());
         }
         for outbox in self.outboxes.clone() {
-            self.patiently("the transaction coordinator does not answer", |_| outbox.init_transactions(ATTEMPT))?;
+            self.patiently("the transaction coordinator does not answer", |committer| {
+                let answer = outbox.init_transactions(ATTEMPT);
+                // Asked to stop, nothing of this producer is waited for.
+                answer.map_err(|error| Failure {
+                    transient: error.transient && !committer.shutdown.is_requested(),
+                    ..error
+                })
+            })?;
         }
         Ok(())
     }
@@ -249,6 +268,7 @@ impl Committer {
         messages: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [u8])> + Clone,
     ) -> Result<(), Interruption> {
         let (mut sent, count) = (0, messages.len());
+        self.compared |= kind == Kind::Comparison;
         let largest = || messages.clone().map(|(key, value)| key.map_or(0, <[u8]>::len) + value.len()).max();
         self.until_queued(
             (kind, topic),
@@ -314,7 +334,7 @@ impl Committer {
                 Err(failure) if kind == Kind::Verdict && failure.code == RDKafkaErrorCode::UnknownPartition => {
                     return Err(self.no_partition(partition));
                 }
-                Err(failure) => return Err(severity(&failure, "sending")),
+                Err(failure) => return Err(self.judge(&failure, "sending")),
             }
         }
     }
@@ -344,7 +364,7 @@ impl Committer {
     }
 
     /// Ends a batch: `next` are the next offsets to read once its messages are delivered.
-    pub fn finish_batch(&mut self, ticket: usize, next: &HashMap<i32, i64>) -> Result<(), Interruption> {
+    pub fn finish_batch(&mut self, ticket: usize, next: &Offsets) -> Result<(), Interruption> {
         self.outbox().serve(Duration::ZERO);
         match self.settings.guarantee {
             Guarantee::ExactlyOnce => merge(&mut self.ready, next),
@@ -387,7 +407,7 @@ impl Committer {
                 if self.is_due(behind) {
                     let began = Instant::now();
                     let commit = subscription.commit(&self.ready, CommitMode::Async);
-                    commit.map_err(|error| severity(&error.into(), "committing offsets"))?;
+                    commit.map_err(|error| self.judge(&error.into(), "committing offsets"))?;
                     self.refusals.forget_below(&self.ready);
                     self.ready.clear();
                     progress.handed_over = self.deliveries.count_up_to(self.ticket);
@@ -422,7 +442,7 @@ impl Committer {
     ) -> Result<Progress, Interruption> {
         let mut progress = Progress::default();
         if let Some(outcome) = self.notary.as_mut().and_then(|notary| notary.outcome(Duration::ZERO)) {
-            progress.committed = Some(self.committed(outcome?));
+            progress.committed = Some(self.committed(outcome)?);
         }
         if !self.is_due(behind) {
             return Ok(progress);
@@ -457,8 +477,8 @@ impl Committer {
         let group = subscription
             .group_metadata()
             .ok_or_else(|| Interruption::Redo("no longer a member of the group".into()))?;
-        let offsets = offsets(&self.settings.input_topic, &self.ready)
-            .map_err(|error| Interruption::Redo(format!("offsets: {error}")))?;
+        let offsets =
+            subscription.to_commit(&self.ready).map_err(|error| Interruption::Redo(format!("offsets: {error}")))?;
         let outbox = self.outboxes[self.current].clone();
         if let Some(notary) = &mut self.notary {
             notary.hand_over(Order { outbox, offsets, group })?;
@@ -474,18 +494,35 @@ impl Committer {
     fn wait_for_notary(&mut self) -> Result<Option<Duration>, Interruption> {
         while let Some(since) = self.notary.as_ref().and_then(Notary::busy_since) {
             if let Some(outcome) = self.notary.as_mut().and_then(|notary| notary.outcome(Duration::from_millis(20))) {
-                return Ok(Some(self.committed(outcome?)));
+                return self.committed(outcome).map(Some);
             }
             self.check_patience(since, "the transaction cannot be committed")?;
         }
         Ok(None)
     }
 
-    /// The notary committed a transaction, and needed this long.
-    fn committed(&mut self, took: Duration) -> Duration {
-        self.timing.ended(self.delivering + took);
-        self.flows_again();
-        took
+    /// The notary ended a transaction; how long it needed, if it is committed.
+    fn committed(&mut self, outcome: Result<Duration, Unfinished>) -> Result<Duration, Interruption> {
+        match outcome {
+            Ok(took) => {
+                self.timing.ended(self.delivering + took);
+                self.flows_again();
+                Ok(took)
+            }
+            Err(Unfinished::Refused(failure, doing)) => Err(self.judge(&failure, doing)),
+            Err(Unfinished::Gone) => Err(Interruption::Fatal("the committing thread is gone".into())),
+        }
+    }
+
+    /// What a failure means. A transaction in which one topic is forbidden fails whole, and the broker does not say which:
+    /// while comparisons are written, theirs is tried without first.
+    fn judge(&mut self, failure: &Failure, doing: &str) -> Interruption {
+        let in_transaction = self.settings.guarantee == Guarantee::ExactlyOnce;
+        if in_transaction && self.compared && failure.code == RDKafkaErrorCode::TopicAuthorizationFailed {
+            self.suspend_comparisons(failure);
+            return Interruption::Redo(format!("{doing}: {failure}"));
+        }
+        severity(failure, doing)
     }
 
     /// Commits everything, now: before partitions are given up and at the end.
@@ -533,6 +570,7 @@ impl Committer {
             self.refusals.learn(outbox.take_refused());
         }
         self.in_transaction = false;
+        self.compared = false;
         self.ready.clear();
         self.deliveries.clear();
         self.since = None;
@@ -591,7 +629,7 @@ impl Committer {
                 Err(Interruption::Redo(format!("delivering a comparison: {failure}")))
             }
             Kind::Verdict if failure.code == RDKafkaErrorCode::UnknownPartition => Err(self.no_partition(partition)),
-            _ => Err(severity(&failure, "delivering")),
+            _ => Err(self.judge(&failure, "delivering")),
         }
     }
 
@@ -616,7 +654,7 @@ impl Committer {
                     // A call that fails at once must not spin.
                     self.outbox().serve(Duration::from_millis(20));
                 }
-                Err(error) => return Err(severity(&error, stall)),
+                Err(error) => return Err(self.judge(&error, stall)),
             }
         }
     }
@@ -633,13 +671,17 @@ impl Committer {
                 return Err(Interruption::OutOfPatience);
             }
         }
-        if !self.stalled && began.elapsed() > STALL {
-            self.stalled = true;
-            let reason = self.health.last_error();
-            log_events::pipeline::OutputStalled { thread: &self.settings.name, reason: &reason, stall }.log();
-            self.readiness.hold(&self.output_name(), format!("{stall}: {reason}"));
+        if began.elapsed() > STALL {
+            self.stall(stall, &self.health.last_error());
         }
         Ok(())
+    }
+
+    fn stall(&mut self, stall: &str, reason: &str) {
+        if !std::mem::replace(&mut self.stalled, true) {
+            log_events::pipeline::OutputStalled { thread: &self.settings.name, reason, stall }.log();
+            self.readiness.hold(&self.output_name(), format!("{stall}: {reason}"));
+        }
     }
 
     fn flows_again(&mut self) {
@@ -677,21 +719,27 @@ fn open_outboxes(
 }
 
 /// Adds `next` to `into`, the later offset winning.
-fn merge(into: &mut HashMap<i32, i64>, next: &HashMap<i32, i64>) {
-    for (&partition, &offset) in next {
-        let slot = into.entry(partition).or_insert(offset);
-        *slot = offset.max(*slot);
+fn merge(into: &mut Offsets, next: &Offsets) {
+    for (&partition, &next) in next {
+        let slot = into.entry(partition).or_insert(next);
+        *slot = next.max(*slot);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::position::Next;
 
     #[test]
     fn offsets_only_advance() {
-        let mut ready = HashMap::from([(0, 10), (1, 5)]);
-        merge(&mut ready, &HashMap::from([(0, 8), (1, 6), (2, 1)]));
-        assert_eq!(ready, HashMap::from([(0, 10), (1, 6), (2, 1)]));
+        let offsets =
+            |all: [(i32, i64); 3]| all.map(|(partition, offset)| (partition, Next { offset, epoch: 2 })).into();
+        let mut ready: Offsets = offsets([(0, 10), (1, 5), (2, 0)]);
+        merge(&mut ready, &offsets([(0, 8), (1, 6), (2, 1)]));
+        assert_eq!(ready, offsets([(0, 10), (1, 6), (2, 1)]));
+        let later = Next { offset: 10, epoch: 3 };
+        merge(&mut ready, &Offsets::from([(0, later)]));
+        assert_eq!(ready[&0], later, "the same place, of a later leader");
     }
 }

@@ -17,16 +17,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::admit::{Admitted, Positions};
-use super::commit::{CommitSettings, Committer, Interruption, Pause};
+use super::commit::{CommitSettings, Committer, Interruption, Pause, severity};
 use super::compare::Comparer;
+use super::encode::Source;
 use super::engine::{Outcome, Times};
 use super::produce::{Destination, Writer};
 use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
-use crate::kafka::position::{self, Gone, Reset, Restart};
-use crate::kafka::subscription::{Change, Subscription};
+use crate::kafka::failure::Failure;
+use crate::kafka::look::Look;
+use crate::kafka::position::{self, Gone, Next, Offsets, Reset, Restart};
+use crate::kafka::subscription::{Change, Noted, Subscription};
 use crate::log_events;
 use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
 use crate::shutdown::Shutdown;
@@ -43,8 +47,14 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// How long the questions of going back to the last commit may take.
 const REWIND_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the questions about partitions that were just assigned may take, each.
-const INSPECTION_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the questions about partitions that were just assigned may take, each, before other work goes on.
+const INSPECTION_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How soon they are asked again: offsets that are just being committed are not shown.
+const INSPECTION_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How soon librdkafka is asked again to begin with a partition that it does not read yet.
+const BEGIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How often membership changes and the client's events are looked for while records flow.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(2);
@@ -68,6 +78,8 @@ pub struct ThreadSettings {
     pub consumer: ClientConfig,
     /// Where partitions begin that the group has no offset of.
     pub reset: Reset,
+    /// Such a partition may begin though the output holds verdicts on it: they are written a second time.
+    pub rescore: bool,
     /// How to commit.
     pub commit: CommitSettings,
     /// Most records taken at once.
@@ -95,8 +107,11 @@ pub struct ScoringThread {
     writer: Writer,
     buffer: BatchBuffer,
     unanswered: VecDeque<Change>,
+    /// Partitions of which it is not yet known where they begin; they deliver nothing before.
+    waiting: Vec<i32>,
+    inspected_again: Instant,
     positions: Positions,
-    next: HashMap<i32, i64>,
+    next: Offsets,
     /// What was done since the last hand-over to a commit, and what that commit is about.
     tally: Tally,
     committing: Tally,
@@ -115,8 +130,10 @@ pub struct ScoringThread {
     events_served: Instant,
     /// Nothing was there at the last look.
     idle: bool,
-    /// Partitions whose log begins again below what was read.
-    cut: Vec<i32>,
+    /// Partitions whose log was cut short below what was read, and where to go on, as far as is known.
+    cut: Vec<(i32, Option<i64>)>,
+    /// Partitions to be read again from where they are.
+    again: Vec<i32>,
 }
 
 impl ScoringThread {
@@ -153,8 +170,10 @@ impl ScoringThread {
             comparer,
             writer,
             unanswered: VecDeque::new(),
+            waiting: Vec::new(),
+            inspected_again: Instant::now(),
             positions: Positions::default(),
-            next: HashMap::new(),
+            next: Offsets::new(),
             tally: Tally::default(),
             committing: Tally::default(),
             measured: Measured::default(),
@@ -169,6 +188,7 @@ impl ScoringThread {
             events_served: Instant::now(),
             idle: true,
             cut: Vec::new(),
+            again: Vec::new(),
         };
         thread.fit_amount();
         thread.fit_challenger();
@@ -224,14 +244,25 @@ impl ScoringThread {
         if self.idle || self.events_served.elapsed() >= EVENTS_INTERVAL {
             self.events_served = Instant::now();
             let changes =
-                self.subscription.changes().map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
+                self.subscription.changes().map_err(|error| match severity(&error.into(), "Kafka consumer") {
+                    Interruption::Redo(reason) => Interruption::Fatal(reason),
+                    other => other,
+                })?;
             self.unanswered.extend(changes);
+            if let Some(reason) = self.subscription.refused()
+                && self.subscription.owned().is_empty()
+            {
+                self.readiness.hold(&self.settings.name, format!("no partitions: {reason}"));
+            }
         }
         while let Some(change) = self.unanswered.pop_front() {
             self.answer(change)?;
         }
         if self.astray {
             return Err(Interruption::Redo("not yet back at the last commit".into()));
+        }
+        if !self.waiting.is_empty() && Instant::now() >= self.inspected_again {
+            self.inspect()?;
         }
         if self.seat.is_outdated(&self.model) {
             self.exchange_model();
@@ -243,7 +274,13 @@ impl ScoringThread {
         {
             let batch = self.subscription.records(&mut self.buffer, wait);
             self.idle = batch.is_empty();
-            let Admitted { records, runs, ends, gone, cut } = self.positions.admit(&batch, &self.subscription)?;
+            if !self.idle && self.subscription.is_made_anew() {
+                // None of these are of the topic that the offsets so far are of.
+                drop(batch);
+                return self.begin_anew();
+            }
+            let Admitted { records, runs, ends, gone, cut, again } =
+                self.positions.admit(&batch, &self.subscription)?;
             let working = !records.is_empty() && !self.shutdown.is_aborted();
             let taken = Instant::now();
             let times =
@@ -281,7 +318,7 @@ impl ScoringThread {
                     self.measured.stage(Stage::Challenger, began.elapsed());
                 }
                 self.next.clear();
-                self.next.extend(runs.iter().map(|run| (run.partition, run.next)));
+                self.next.extend(runs.iter().map(|run| (run.partition, Next { offset: run.next, epoch: run.epoch })));
                 self.committer.finish_batch(ticket, &self.next)?;
                 if self.samples_left.is_none_or(|left| left.elapsed() >= SAMPLE_INTERVAL) {
                     self.samples_left = Some(Instant::now());
@@ -301,16 +338,33 @@ impl ScoringThread {
                 self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
             }
             self.cut = cut;
+            self.again = again;
         }
-        for partition in std::mem::take(&mut self.cut) {
-            self.restart(partition)?;
+        if !self.again.is_empty() {
+            let from = self.again.drain(..).filter_map(|partition| Some((partition, self.positions.next(partition)?)));
+            let from = from.collect();
+            self.seek(&from)?;
+        }
+        for (partition, at) in std::mem::take(&mut self.cut) {
+            self.restart(partition, at, Gone::Truncated)?;
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
             self.committer.serve();
+            let ends = self.positions.look_again();
+            self.seek(&ends)?;
             self.try_again()?;
         }
         Ok(())
+    }
+
+    /// Reads partitions again from here, where they are already.
+    fn seek(&self, from: &Offsets) -> Result<(), Interruption> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let sought = self.subscription.seek(from, REWIND_PATIENCE);
+        sought.map_err(|error| Interruption::Redo(format!("reading again: {error}")))
     }
 
     /// Takes up the model that is to score, between two batches: what was scored keeps its version. Where the shelf is in
@@ -341,17 +395,31 @@ impl ScoringThread {
     }
 
     /// Answers one change of membership. The group waits for us: whatever fails, the partitions are released.
+    ///
+    /// Then the partitions that stay are sought where they are: librdkafka pauses them meanwhile, and believes that a batch
+    /// with a partition's end in it was read to behind that end (`rd_kafka_q_serve_rkmessages`, 2.12). It would go on past
+    /// the record that stands there by then, or outside of the log.
     fn answer(&mut self, change: Change) -> Result<(), Interruption> {
         self.instruments.rebalance();
+        self.change(change)?;
+        self.positions.doubt();
+        self.seek(&self.positions.all_next())
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), Interruption> {
         match change {
             Change::Assigned(partitions) => {
                 log_events::kafka::PartitionsAssigned { thread: &self.settings.name, partitions: &partitions }.log();
                 self.positions.forget(&partitions);
                 self.subscription
-                    .accept(&partitions)
+                    .accept_waiting(&partitions)
                     .map_err(|error| Interruption::Redo(format!("assigning: {error}")))?;
-                self.readiness.clear(&self.settings.name);
-                self.inspect(&partitions)
+                self.waiting.extend(partitions);
+                if self.waiting.is_empty() {
+                    self.readiness.clear(&self.settings.name);
+                    return Ok(());
+                }
+                self.inspect()
             }
             Change::Revoked(partitions) => {
                 let committed = self.committer.commit_all(&self.subscription);
@@ -377,6 +445,7 @@ impl ScoringThread {
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
         self.positions.forget(partitions);
+        self.waiting.retain(|waiting| !partitions.contains(waiting));
         for &partition in partitions {
             if self.pauses.remove(&partition).is_some() {
                 self.readiness.clear(&self.partition_name(partition));
@@ -411,7 +480,7 @@ impl ScoringThread {
         }
         self.positions.thrown_away();
         let went_back = self.committer.abandon().and_then(|()| {
-            let rewound = self.subscription.rewind(&self.positions.first_read(), REWIND_PATIENCE);
+            let rewound = self.subscription.rewind(&self.positions.begun(), REWIND_PATIENCE);
             rewound.map_err(|error| Interruption::Redo(format!("going back to the last commit: {error}")))
         });
         match went_back {
@@ -459,8 +528,8 @@ impl ScoringThread {
             .collect();
         for partition in due {
             log_events::pipeline::PartitionTriedAgain { partition }.log();
-            let first = self.positions.first_read().get(&partition).copied().unwrap_or(0);
-            let back = self.subscription.resume(partition, first, REWIND_PATIENCE);
+            let begun = self.positions.begun().get(&partition).copied().unwrap_or(Next::at(0));
+            let back = self.subscription.resume(partition, begun, REWIND_PATIENCE);
             let back = back.map_err(|error| Interruption::Redo(format!("resuming partition {partition}: {error}")))?;
             self.positions.rewound(&back);
             self.readiness.clear(&self.partition_name(partition));
@@ -469,26 +538,89 @@ impl ScoringThread {
         Ok(())
     }
 
-    /// Holds the group's offsets of partitions that were just assigned against their logs, and says what is gone. A broker
-    /// that does not answer in time is not waited for: what comes shows it too, later.
-    fn inspect(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
-        let Ok(committed) = self.subscription.committed(partitions, INSPECTION_PATIENCE) else { return Ok(()) };
-        for &partition in partitions {
-            let known = committed.iter().find(|noted| noted.partition == partition).map(|noted| noted.offset);
-            let Ok(log) = self.subscription.watermarks(partition, INSPECTION_PATIENCE) else { return Ok(()) };
-            let Restart { offset, gone } = position::restart(known, log, self.settings.reset);
-            match (known, gone) {
-                (Some(position), Some(gone)) => {
-                    self.report_gone(partition, position, log, gone)?;
-                    if let Gone::Deleted { .. } = gone {
-                        self.positions.begin(partition, offset);
-                    }
-                }
-                (Some(position), None) => self.positions.begin(partition, position),
-                (None, _) => log_events::pipeline::BeginsWithoutCommit { partition, offset }.log(),
+    /// Finds out where the partitions that wait begin, by the group's offsets and their logs, and lets them begin. What is
+    /// not known yet is asked again, and the other partitions go on meanwhile: a dead member's transaction may hold its
+    /// offsets back until it times out.
+    fn inspect(&mut self) -> Result<(), Interruption> {
+        if self.subscription.is_made_anew() {
+            self.begin_anew()?;
+        } else if self.subscription.topic_id().is_empty() {
+            self.subscription.take_topic();
+        }
+        let (known, mut failed) = self.subscription.committed_of_each(&self.waiting, INSPECTION_PATIENCE);
+        for (partition, noted) in known {
+            match self.begin(partition, noted.as_ref()) {
+                Ok(true) => self.waiting.retain(|waiting| *waiting != partition),
+                Ok(false) => {}
+                Err(Interruption::Redo(reason)) => failed = Some(Failure::lasting(RDKafkaErrorCode::Fail, reason)),
+                Err(other) => return Err(other),
             }
         }
+        self.inspected_again = Instant::now() + if failed.is_some() { INSPECTION_INTERVAL } else { BEGIN_INTERVAL };
+        if self.waiting.is_empty() {
+            self.readiness.clear(&self.settings.name);
+        } else if let Some(failure) = failed {
+            let what = "finding where partitions begin";
+            if let fatal @ Interruption::Fatal(_) = severity(&failure, what) {
+                return Err(fatal);
+            }
+            self.readiness.hold(&self.settings.name, format!("{what}: {failure}"));
+        }
         Ok(())
+    }
+
+    /// Lets a partition begin, where the group's offset and its log say. `false`: librdkafka is not so far yet.
+    fn begin(&mut self, partition: i32, noted: Option<&Noted>) -> Result<bool, Interruption> {
+        let failed = |error: KafkaError| severity(&error.into(), "asking for the log's start and end");
+        let log = self.subscription.watermarks(partition, INSPECTION_PATIENCE).map_err(failed)?;
+        let committed = noted.map(|noted| self.subscription.judge(noted));
+        let Restart { next, gone } = position::restart(committed, log, self.settings.reset);
+        if committed.is_none() && next.offset < log.1 && !self.settings.rescore {
+            self.refuse_to_rescore(partition, log)?;
+        }
+        if !self.subscription.begin(partition, next, INSPECTION_PATIENCE).map_err(failed)? {
+            return Ok(false);
+        }
+        self.positions.begin(partition, next);
+        match (committed, gone) {
+            (Some(before), Some(gone)) => self.report_gone(partition, before.next.offset, log, gone)?,
+            (Some(_), None) => return Ok(true),
+            (None, _) => log_events::pipeline::BeginsWithoutCommit { partition, offset: next.offset }.log(),
+        }
+        self.note_begin(Offsets::from([(partition, next)])).map(|()| true)
+    }
+
+    /// Where the group has no offset of a partition whose verdicts stand already, its offsets are lost.
+    fn refuse_to_rescore(&self, partition: i32, log: (i64, i64)) -> Result<(), Interruption> {
+        let (input, output) = (&self.settings.input_topic, &self.settings.destination.output);
+        let look = || -> KafkaResult<bool> {
+            let look = Look::new(&self.settings.consumer, REWIND_PATIENCE)?;
+            let Some(verdict) = look.last(output, partition)? else { return Ok(false) };
+            let Some(source) = Source::of(&verdict.value) else { return Ok(false) };
+            if source.topic != *input || source.partition != partition || !(log.0..log.1).contains(&source.offset) {
+                return Ok(false);
+            }
+            // A record that is younger than its verdict is of a topic that was deleted and made again.
+            let record = look.at(input, partition, source.offset)?;
+            Ok(record.is_none_or(|record| record.timestamp <= verdict.timestamp))
+        };
+        let is_scored =
+            look().map_err(|error| severity(&error.into(), &format!("looking for verdicts on {output}")))?;
+        if !is_scored {
+            return Ok(());
+        }
+        let group = self.settings.consumer.get("group.id").unwrap_or_default();
+        Err(Interruption::Fatal(format!(
+            "group {group} has no offset of partition {partition} of {input}, but {output} holds verdicts on it: the \
+             group's offsets expired (offsets.retention.minutes) or were deleted, or another group writes there. Set them \
+             (kafka-consumer-groups.sh --reset-offsets), or start with --rescore to write those verdicts a second time"
+        )))
+    }
+
+    /// Commits, with the next commit, where partitions begin: whoever has no offset of them later has lost it.
+    fn note_begin(&mut self, next: Offsets) -> Result<(), Interruption> {
+        let ticket = self.committer.begin_batch()?;
+        self.committer.finish_batch(ticket, &next)
     }
 
     fn report_gone(
@@ -509,21 +641,56 @@ impl ScoringThread {
         )))
     }
 
-    /// A partition's log begins again below what was read: reads all that it holds.
+    /// The input topic was deleted, and another one has its name: reads all that it holds.
     #[cold]
-    fn restart(&mut self, partition: i32) -> Result<(), Interruption> {
+    fn begin_anew(&mut self) -> Result<(), Interruption> {
+        // What was done before is of the old topic, and committed with its id: nobody goes on from there.
+        let committed = self.committer.commit_all(&self.subscription);
+        if committed.is_ok() {
+            self.publish_all();
+        }
+        self.subscription.take_topic();
+        let begun: Vec<_> = self
+            .subscription
+            .partitions()
+            .iter()
+            .map(|&partition| (partition, self.positions.next(partition)))
+            .collect();
+        for (partition, _) in &begun {
+            self.positions.begin(*partition, Next::at(0));
+        }
+        committed?;
+        for (partition, before) in begun {
+            self.restart_from(partition, before, None, Gone::Recreated)?;
+        }
+        Ok(())
+    }
+
+    /// A partition's log was cut short below what was read: goes on at `at`, or reads all that it holds.
+    #[cold]
+    fn restart(&mut self, partition: i32, at: Option<i64>, gone: Gone) -> Result<(), Interruption> {
         // What was done before is about offsets that must not be mixed with those that come.
         self.committer.commit_all(&self.subscription)?;
         self.publish_all();
+        self.restart_from(partition, self.positions.next(partition), at, gone)
+    }
+
+    fn restart_from(
+        &mut self,
+        partition: i32,
+        before: Option<Next>,
+        at: Option<i64>,
+        gone: Gone,
+    ) -> Result<(), Interruption> {
         let failed = |error| Interruption::Redo(format!("finding where partition {partition} goes on: {error}"));
         let log = self.subscription.watermarks(partition, REWIND_PATIENCE).map_err(failed)?;
-        self.report_gone(partition, self.positions.next(partition).unwrap_or(-1), log, Gone::Truncated)?;
-        self.positions.begin(partition, log.0);
-        let to = HashMap::from([(partition, log.0)]);
+        self.report_gone(partition, before.map_or(-1, |next| next.offset), log, gone)?;
+        let next = Next::at(at.unwrap_or(log.0).max(log.0));
+        self.positions.begin(partition, next);
+        let to = Offsets::from([(partition, next)]);
         self.subscription.seek(&to, REWIND_PATIENCE).map_err(failed)?;
         // Below the last commit: without one of its own, a redo would go back to offsets that are gone.
-        let ticket = self.committer.begin_batch()?;
-        self.committer.finish_batch(ticket, &to)
+        self.note_begin(to)
     }
 
     /// Under which readiness knows a partition that is left alone.

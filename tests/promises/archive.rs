@@ -162,6 +162,44 @@ fn a_cut_that_was_half_written_is_finished_as_it_was_begun() {
 }
 
 #[test]
+fn a_cut_that_retention_overtook_after_it_was_uploaded_is_in_no_second_file_and_nothing_is_lost() {
+    let topics = scored(1, 6_000, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    catch_up(&topics, folder.path(), &["--file-rows", "100000"]);
+    let (committed, end) = topics.committed_of(&topics.output, 0);
+    assert_eq!(committed, Some(end), "an idle group has no lag, transaction markers or not");
+    let whole = rows(folder.path());
+    assert_complete(&topics, &whole, NONE_MISSING);
+    let (middle, names) = (whole[3_000].place().1, files(folder.path()));
+    for note in [format!("archive until {end} rows 6000"), format!("archive until {end}")] {
+        // As if it had died before the last commit.
+        topics.commit(&topics.output, 0, 0, &note);
+        topics.delete_records(&topics.output, 0, middle);
+        let log = catch_up(&topics, folder.path(), &[]);
+        assert!(
+            log.contains("finishing a cut that was begun before") && !log.contains("verdicts were deleted"),
+            "{log}"
+        );
+        let there = rows(folder.path());
+        assert_eq!((there.len(), files(folder.path())), (whole.len(), names.clone()), "{middle} of {end}: {log}");
+        assert!(there == whole, "other rows");
+    }
+    // Where the first of its files was not uploaded, what is left of it is, and what is gone is counted.
+    let first = files(folder.path()).into_iter().min().unwrap();
+    let before = whole.iter().filter(|row| row.file == first).count();
+    fs::remove_file(folder.path().join(&first)).unwrap();
+    topics.commit(&topics.output, 0, 0, &format!("archive until {end} rows 6000"));
+    let log = catch_up(&topics, folder.path(), &[]);
+    let left = rows(folder.path()).len();
+    assert_eq!((left, before), (6_000 - before, 2_500), "the first hour's");
+    let lost = format!(
+        "verdicts were deleted before they were archived: keep the topic longer partition=0 verdicts={}",
+        6_000 - left
+    );
+    assert!(log.contains(&lost), "{lost}: {log}");
+}
+
+#[test]
 fn a_member_that_was_put_out_of_the_group_harms_nothing_when_it_wakes() {
     let topics = scored(1, 6_000, &[]);
     let folder = tempfile::tempdir().unwrap();

@@ -119,15 +119,26 @@ fn a_killed_worker_and_members_that_come_and_go_neither_lose_nor_double() {
     let joined_at = subscriber.seen.len();
     subscriber.wait_for("verdicts with two members", (joined_at + 2_000).min(ROWS), LIMIT);
     third.terminate();
-    assert_eq!(third.finish(LIMIT).status.code(), Some(0));
+    assert_ended_well(&third.finish(LIMIT));
 
     subscriber.wait_for("all verdicts", ROWS, LIMIT);
     subscriber.settle(Duration::from_millis(500));
     assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
     assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
     second.terminate();
-    let second = second.finish(LIMIT);
-    assert_eq!(second.status.code(), Some(0), "{}", String::from_utf8_lossy(&second.stderr));
+    assert_ended_well(&second.finish(LIMIT));
+}
+
+/// Of a worker that was told to end while its group was being rearranged: drained, or it says that what it threw away is
+/// read again.
+fn assert_ended_well(output: &std::process::Output) {
+    let log = String::from_utf8_lossy(&output.stderr);
+    let threw_away = log.contains("work since the last commit is thrown away") && log.contains("it is read again");
+    assert!(
+        output.status.code() == Some(0) || (output.status.code() == Some(1) && threw_away),
+        "{}: {log}",
+        output.status
+    );
 }
 
 #[test]

@@ -64,18 +64,36 @@ fn what_retention_deleted_before_it_was_read_is_said_and_counted() {
 fn a_topic_that_is_made_anew_under_a_running_worker_is_scored_from_its_start() {
     for guarantee in GUARANTEES {
         let topics = Topics::create(shared(), 1);
-        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        let mut worker = topics.start_worker(&["--guarantee", guarantee]);
         send(&topics, 0..50);
         wait_for_verdicts(&topics, 50);
+        // Once with fewer records than were read, once with more: the old position is then one of the new log's.
         topics.remake(&topics.input, 1, &[]);
         send(&topics, 1000..1030);
         topics.subscribe(&topics.output).wait_for("verdicts on the new topic", 80, LIMIT);
         wait_for("the new topic's offset is committed", LIMIT, || (topics.committed(0).0 == Some(30)).then_some(()));
+        topics.remake(&topics.input, 1, &[]);
+        send(&topics, 2000..2100);
+        topics.subscribe(&topics.output).wait_for("verdicts on the third topic", 180, LIMIT);
+        wait_for("the third topic's offset is committed", LIMIT, || (topics.committed(0).0 == Some(100)).then_some(()));
+        let series = format!(
+            "fraud_scorer_records_gone_total{{topic=\"{}\",partition=\"0\",reason=\"recreated\"}}",
+            topics.input
+        );
+        wait_for("it is counted", LIMIT, || worker.value(&series).filter(|times| *times == 2.0));
         end(worker);
-        send(&topics, 1030..1060);
+        send(&topics, 2100..2110);
         let worker = topics.start_worker(&["--guarantee", guarantee]);
-        wait_for_verdicts(&topics, 110);
-        let expected: Vec<String> = (0..50).chain(1000..1060).map(|number| format!("t{number}")).collect();
+        wait_for_verdicts(&topics, 190);
+        end(worker);
+
+        // While no worker runs, the broker deletes the group's offsets with the topic.
+        topics.remake(&topics.input, 1, &[]);
+        send(&topics, 3000..3200);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        wait_for_verdicts(&topics, 390);
+        let numbers = (0..50).chain(1000..1030).chain(2000..2110).chain(3000..3200);
+        let expected: Vec<String> = numbers.map(|number| format!("t{number}")).collect();
         assert_eq!(ids(&topics), expected, "{guarantee}");
         end(worker);
     }
@@ -92,6 +110,39 @@ fn a_group_without_offsets_says_where_it_begins_also_where_a_reset_is_an_error()
         worker.wait_for_log("the group has no offset of a partition, which begins here partition=0 offset=3", LIMIT);
         wait_for_verdicts(&topics, 7);
         end(worker);
+    }
+}
+
+#[test]
+fn a_group_that_lost_its_offsets_writes_verdicts_again_only_when_it_is_told_to() {
+    for guarantee in GUARANTEES {
+        let topics = Topics::create(shared(), 1);
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        send(&topics, 0..10);
+        wait_for_verdicts(&topics, 10);
+        end(worker);
+        topics.forget_group();
+
+        let mut command = topics.worker();
+        command.args(["--guarantee", guarantee]);
+        let output = super::support::process::finish(command, LIMIT);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("has no offset of partition 0") && text.contains("--rescore"), "{text}");
+        assert_eq!(ids(&topics).len(), 10);
+
+        // What begins with what comes writes nothing twice.
+        let worker = topics.start_worker(&["--guarantee", guarantee, "-X", "auto.offset.reset=latest"]);
+        wait_for("where it begins is committed", LIMIT, || (topics.committed(0) == (Some(10), 10)).then_some(()));
+        end(worker);
+        topics.forget_group();
+        let worker = topics.start_worker(&["--guarantee", guarantee, "--rescore"]);
+        wait_for_verdicts(&topics, 20);
+        end(worker);
+        // It has an offset now, though it read nothing before it was asked to end.
+        let worker = topics.start_worker(&["--guarantee", guarantee]);
+        end(worker);
+        assert_eq!(ids(&topics).len(), 20);
     }
 }
 

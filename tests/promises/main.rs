@@ -15,6 +15,7 @@
 //! - `drift`: traffic unlike the training data shows, traffic like it does not
 //! - `http`: over HTTP the same verdicts, refusals that say why, and topics that never wait for either
 //! - `kernel`: what scores a model is verified, said, and as asked for
+//! - `tokens`: OAUTHBEARER, by tokens that are replaced before they end
 //! - `tracing`: a sender's trace goes on through verdicts, dead letters and answers; spans never cost more than spans
 //! - `metrics`: what is exposed is what is defined, money included, and counters never fall
 //! - `registry`: models from an MLflow server: an alias is followed, and without the server a worker goes on
@@ -39,4 +40,5 @@ mod shutdown;
 mod startup;
 mod support;
 mod swap;
+mod tokens;
 mod tracing;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::poison::good;
-use super::support::broker::shared;
+use super::support::broker::{Broker, SASL_USER, shared};
 use super::support::bundles::Shelf;
 use super::support::process::Running;
 use super::support::topics::{Received, Record, Topics};
@@ -157,6 +157,41 @@ fn a_comparison_topic_that_is_gone_stops_no_verdict() {
             worker.value("fraud_scorer_challenger_dropped_total").filter(|dropped| *dropped > 0.0)
         });
         assert_eq!(worker.get("/readyz").0, 200);
+        end(worker, 0);
+    }
+}
+
+#[test]
+fn a_comparison_topic_that_is_forbidden_stops_no_verdict() {
+    let broker = Broker::start_with_access_lists();
+    for guarantee in GUARANTEES {
+        let topics = Topics::create(&broker, 1);
+        let comparisons = unique("comparisons");
+        topics.make(&comparisons, 1, "1000000");
+        let shelf = Shelf::with("fraud-lr", "2");
+        let (user, password) = SASL_USER;
+        let mut command = topics.worker();
+        command.args(["--challenger", shelf.path().to_str().unwrap(), "--challenger-topic", &comparisons]);
+        command.args(["--guarantee", guarantee]).env(
+            "FRAUD_SCORER_PROPERTY",
+            format!(
+                "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username={user}\nsasl.password={password}"
+            ),
+        );
+        let mut worker = Running::start(command);
+        worker.wait_until_ready();
+        send(&topics, 0, None, 10);
+        topics.subscribe(&comparisons).wait_for("comparisons", 10, LIMIT);
+        broker.forbid_writing(&comparisons);
+        for round in 1..=3 {
+            send(&topics, 0, None, 10);
+            wait_for_verdicts(&topics, 0, 10 * (round + 1));
+        }
+        wait_for("dropped ones are counted", LIMIT, || {
+            send(&topics, 0, None, 1);
+            worker.value("fraud_scorer_challenger_dropped_total").filter(|dropped| *dropped > 0.0)
+        });
+        wait_for("ready", LIMIT, || (worker.get("/readyz").0 == 200).then_some(()));
         end(worker, 0);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::support::broker::{Broker, SASL_USER, shared};
+use super::support::broker::{Broker, SASL_USER, free_port, shared};
 use super::support::process::{Running, finish, scorer};
 use super::support::topics::{Record, Topics};
-use super::support::{root, unique};
+use super::support::{root, unique, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -174,4 +174,87 @@ fn the_doctor_finds_what_is_wrong_and_what_is_right() {
     assert_eq!(code, Some(1), "{report}");
     assert!(report.contains("does not answer"), "{report}");
     assert!(root().join("models/fraud").is_dir());
+}
+
+/// A broker that has listeners nobody can use, and no transactions.
+fn odd_broker(key_store: &std::path::Path, advertised: u16, tls: u16) -> Broker {
+    Broker::start_with(&format!(
+        "listeners=LISTENERS,ELSEWHERE://127.0.0.1:{advertised},TLS://127.0.0.1:{tls}\n\
+         advertised.listeners=ADVERTISED,ELSEWHERE://broker-7.invalid:19093,TLS://127.0.0.1:{tls}\n\
+         listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT,ELSEWHERE:PLAINTEXT,TLS:SSL\n\
+         listener.name.tls.ssl.keystore.location={}\nlistener.name.tls.ssl.keystore.type=PKCS12\n\
+         listener.name.tls.ssl.keystore.password=password\nlistener.name.tls.ssl.key.password=password\n\
+         transaction.state.log.replication.factor=3\n",
+        key_store.display()
+    ))
+}
+
+#[test]
+fn what_the_worker_will_need_and_cannot_reach_is_named_by_the_doctor_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_store = folder.path().join("keys.p12");
+    let made = std::process::Command::new("keytool")
+        .args(["-genkeypair", "-alias", "broker", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-storetype", "PKCS12"])
+        .args(["-storepass", "password", "-keypass", "password", "-keystore"])
+        .arg(&key_store)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (advertised, tls) = (free_port(), free_port());
+    let broker = odd_broker(&key_store, advertised, tls);
+    let topics = Topics::create(&broker, 2);
+    let check = |brokers: &str, properties: &[&str]| {
+        let mut command = scorer();
+        command.args(["check", "--brokers", brokers, "--input-topic", &topics.input]);
+        command.args(["--output-topic", &topics.output, "--dead-letter-topic", &topics.dead_letter]);
+        command.args(properties.iter().flat_map(|property| ["-X", property]));
+        let output = finish(command, LIMIT);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let has = |report: &str, kind: &str, words: &str| {
+        assert!(report.lines().any(|line| line.starts_with(kind) && line.contains(words)), "{words}: {report}");
+    };
+    // The broker answers, but by an address that leads nowhere.
+    let report = check(&format!("127.0.0.1:{advertised}"), &[]);
+    has(&report, "ok ", "broker");
+    has(&report, "FAIL", "broker-7.invalid:19093");
+    // Its certificate is signed by nobody we know.
+    let report = check(&format!("127.0.0.1:{tls}"), &["security.protocol=ssl"]);
+    has(&report, "FAIL", "certificate");
+    let mut command = topics.worker();
+    command.args(["--brokers", &format!("127.0.0.1:{tls}"), "-X", "security.protocol=ssl"]);
+    let output = finish(command, LIMIT);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    assert!(stderr(&output).contains("certificate"), "{}", stderr(&output));
+    // Its transactions want three brokers.
+    let report = check(&topics.brokers, &[]);
+    has(&report, "ok ", "group coordinator");
+    has(&report, "FAIL", "the coordinator of transactional id");
+
+    let mut worker = Running::start(topics.worker());
+    wait_for("not ready, and why", LIMIT, || {
+        let (status, body) = worker.get("/readyz");
+        (status == 503 && body.contains("the transaction coordinator does not answer")).then_some(())
+    });
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0), "nothing was read");
+}
+
+#[test]
+fn a_member_that_its_group_refuses_says_why_and_is_not_ready() {
+    let topics = Topics::create(shared(), 2);
+    let first = topics.start_worker(&[]);
+    let mut command = topics.worker();
+    command.args(["-X", "partition.assignment.strategy=range"]);
+    let mut second = Running::start(command);
+    second.wait_for_log("the broker refuses the consumer something", LIMIT);
+    wait_for("not ready, and why", LIMIT, || {
+        let (status, body) = second.get("/readyz");
+        (status == 503 && body.contains("InconsistentGroupProtocol")).then_some(())
+    });
+    for worker in [first, second] {
+        worker.terminate();
+        assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+    }
 }

@@ -12,6 +12,7 @@ use super::headers::{header, list_size};
 use crate::kafka::client;
 use crate::kafka::failure;
 use crate::kafka::message::{Message, slice};
+use crate::kafka::oauth;
 
 /// What librdkafka tells of messages and of itself, on its own threads.
 pub trait Reports: Send + Sync {
@@ -117,6 +118,12 @@ pub(super) unsafe extern "C" fn on_log(
         RDKafkaLogLevel::Info
     };
     client::log(level, &facility, &text);
+}
+
+/// The client logs in by tokens, and needs another one.
+pub(super) unsafe extern "C" fn on_token(client: *mut sys::rd_kafka_t, _config: *const c_char, _opaque: *mut c_void) {
+    // SAFETY: librdkafka's own client, alive for the call.
+    unsafe { oauth::hand_to(client) }
 }
 
 pub(super) unsafe extern "C" fn on_statistics<R: Reports>(

@@ -8,13 +8,15 @@
 //! settled too, so a batch with nothing undelivered may hold one; whoever looks at failures first and at deliveries then
 //! commits past a failure that came in between.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use crate::kafka::position::Offsets;
 
 /// A batch whose messages were sent.
 struct SentBatch {
     ticket: usize,
-    next: HashMap<i32, i64>,
+    next: Offsets,
     sent: Instant,
 }
 
@@ -28,7 +30,7 @@ pub(super) struct Deliveries {
 
 impl Deliveries {
     /// A batch was sent; `next` are the offsets behind it.
-    pub(super) fn add(&mut self, ticket: usize, next: HashMap<i32, i64>) {
+    pub(super) fn add(&mut self, ticket: usize, next: Offsets) {
         self.sent.push_back(SentBatch { ticket, next, sent: Instant::now() });
     }
 
@@ -54,7 +56,7 @@ impl Deliveries {
     /// A message failed: nothing of what is ready may be committed.
     pub(super) fn collect<E>(
         &mut self,
-        ready: &mut HashMap<i32, i64>,
+        ready: &mut Offsets,
         undelivered: impl Fn(usize) -> i64,
         failure: impl FnOnce() -> Result<(), E>,
     ) -> Result<bool, E> {
@@ -100,9 +102,10 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::kafka::position::Next;
 
-    fn next(partition: i32, offset: i64) -> HashMap<i32, i64> {
-        HashMap::from([(partition, offset)])
+    fn next(partition: i32, offset: i64) -> Offsets {
+        Offsets::from([(partition, Next::at(offset))])
     }
 
     #[test]
@@ -115,7 +118,7 @@ mod tests {
             failed.set(true);
             0
         };
-        let mut ready = HashMap::new();
+        let mut ready = Offsets::new();
         let outcome = deliveries.collect(&mut ready, undelivered, || if failed.get() { Err(()) } else { Ok(()) });
         assert_eq!(outcome, Err(()));
     }
@@ -124,7 +127,7 @@ mod tests {
     fn offsets_are_ready_in_the_order_of_batches() {
         let mut deliveries = Deliveries::default();
         (1..=3).for_each(|ticket| deliveries.add(ticket, next(0, 10 * ticket as i64)));
-        let mut ready = HashMap::new();
+        let mut ready = Offsets::new();
         let no_failure = || Ok::<(), ()>(());
         // The first is under way: the others wait with it, whatever became of them.
         assert_eq!(deliveries.collect(&mut ready, |ticket| i64::from(ticket == 1), no_failure), Ok(false));
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn counts_wait_for_a_commit_of_all_they_are_of() {
         let mut deliveries = Deliveries::default();
-        let mut ready = HashMap::new();
+        let mut ready = Offsets::new();
         (1..=2).for_each(|ticket| deliveries.add(ticket, next(0, ticket as i64)));
         assert!(deliveries.count_up_to(2));
         assert!(!deliveries.is_covered(), "neither batch is delivered");

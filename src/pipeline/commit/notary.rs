@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 
-use super::severity::severity;
 use super::{ATTEMPT, GIVE_UP, Interruption};
 use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{GroupMetadata, Outbox};
@@ -34,7 +33,15 @@ pub(super) struct Order {
 }
 
 /// How an order ended: the time it took, or why the work must be done again.
-pub(super) type Outcome = Result<Duration, Interruption>;
+pub(super) type Outcome = Result<Duration, Unfinished>;
+
+/// Why a transaction is not committed.
+pub(super) enum Unfinished {
+    /// The broker refused it; what was being done.
+    Refused(Failure, &'static str),
+    /// The thread is gone.
+    Gone,
+}
 
 /// A thread of its own that takes one order at a time.
 pub(super) struct Notary {
@@ -86,7 +93,7 @@ impl Notary {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
                 self.busy_since = None;
-                Some(Err(Interruption::Fatal("the committing thread is gone".into())))
+                Some(Err(Unfinished::Gone))
             }
         }
     }
@@ -112,9 +119,9 @@ fn end(order: &Order, given_up: &AtomicBool) -> Outcome {
 fn repeat(
     began: Instant,
     given_up: &AtomicBool,
-    doing: &str,
+    doing: &'static str,
     mut call: impl FnMut() -> Result<(), Failure>,
-) -> Result<(), Interruption> {
+) -> Result<(), Unfinished> {
     loop {
         match call() {
             Ok(()) => return Ok(()),
@@ -122,7 +129,7 @@ fn repeat(
                 // A call that fails at once must not spin.
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(severity(&error, doing)),
+            Err(error) => return Err(Unfinished::Refused(error, doing)),
         }
     }
 }

@@ -9,9 +9,9 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
-
 use crate::kafka::outbox::{Kind, Refused};
+use crate::kafka::position::Offsets;
+use crate::pipeline::encode::Source;
 
 /// What was refused of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,26 +26,13 @@ pub struct Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Refusals(HashMap<(i32, i64), Refusal>);
 
-/// As much of a verdict as is needed here.
-#[derive(Deserialize)]
-struct OfVerdict {
-    source: Source,
-}
-
-#[derive(Deserialize)]
-struct Source {
-    partition: i32,
-    offset: i64,
-}
-
 impl Refusals {
     /// Learns from a producer that is given up.
     pub(super) fn learn(&mut self, refused: Vec<Refused>) {
         for Refused { kind, value, source, reason } in refused {
             match kind {
                 Kind::Verdict => {
-                    let verdict = value.and_then(|value| serde_json::from_slice::<OfVerdict>(&value).ok());
-                    if let Some(OfVerdict { source: Source { partition, offset } }) = verdict {
+                    if let Some(Source { partition, offset, .. }) = value.and_then(|value| Source::of(&value)) {
                         self.0.entry((partition, offset)).or_default().verdict = Some(reason);
                     }
                 }
@@ -69,9 +56,9 @@ impl Refusals {
     }
 
     /// Forgets records below `next`: they are committed.
-    pub(super) fn forget_below(&mut self, next: &HashMap<i32, i64>) {
+    pub(super) fn forget_below(&mut self, next: &Offsets) {
         if !self.0.is_empty() {
-            self.0.retain(|(partition, offset), _| next.get(partition).is_none_or(|next| offset >= next));
+            self.0.retain(|(partition, offset), _| next.get(partition).is_none_or(|next| *offset >= next.offset));
         }
     }
 }
@@ -79,6 +66,7 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::position::Next;
 
     fn refused(kind: Kind, value: Option<&str>, source: Option<(i32, i64)>) -> Refused {
         Refused { kind, value: value.map(|value| value.as_bytes().to_vec()), source, reason: "no key".into() }
@@ -98,7 +86,7 @@ mod tests {
         assert_eq!(refusals.of(2, 917).and_then(|refusal| refusal.verdict.as_deref()), Some("no key"));
         assert_eq!(refusals.of(2, 918).and_then(|refusal| refusal.letter.clone()), Some(("no key".into(), 2)));
         assert_eq!(refusals.of(1, 917), None);
-        refusals.forget_below(&HashMap::from([(1, 5000), (2, 918)]));
+        refusals.forget_below(&Offsets::from([(1, Next::at(5000)), (2, Next::at(918))]));
         assert_eq!((refusals.of(2, 917), refusals.0.len()), (None, 1));
     }
 }

@@ -168,10 +168,11 @@ pub static REDONE: Metric = Metric::counted(
 pub static RECORDS_GONE: Metric = Metric::counted(
     "fraud_scorer_records_gone_total",
     "records",
-    "Records that were gone from the input topic before they were read (`deleted`), and 1 for each time the log was found \
-     shorter than it was (`truncated`): the partition went on at its start.",
+    "Records that were gone from the input topic before they were read (`deleted`), 1 for each time a partition's log was \
+     found shorter than it was (`truncated`), and 1 for each partition of a topic that was deleted and made again \
+     (`recreated`). The partition went on with what its log holds.",
 )
-.by(&[TOPIC, PARTITION, Label::these("reason", &["deleted", "truncated"])])
+.by(&[TOPIC, PARTITION, Label::these("reason", &["deleted", "truncated", "recreated"])])
 .tells("Any growth is loss that no worker can make good: retention is too short for the lag, or the topic was made anew.")
 .absent("nothing was gone yet");
 

@@ -21,6 +21,8 @@ pub struct Broker {
     port: u16,
     controller_port: u16,
     sasl: bool,
+    /// Lines of its properties, in place of what they would be.
+    properties: String,
     running: Option<Running>,
 }
 
@@ -39,20 +41,57 @@ pub fn shared() -> &'static Broker {
 impl Broker {
     /// A broker of its own.
     pub fn start() -> Broker {
-        Broker::new(false)
+        Broker::new(false, "")
+    }
+
+    /// A broker with lines of properties of its own.
+    pub fn start_with(properties: &str) -> Broker {
+        Broker::new(false, properties)
     }
 
     /// A broker whose clients must log in by SASL/PLAIN.
     pub fn start_with_sasl() -> Broker {
-        Broker::new(true)
+        Broker::new(true, "")
     }
 
-    fn new(sasl: bool) -> Broker {
+    /// A broker whose clients log in by SASL/PLAIN, and whose access lists count.
+    pub fn start_with_access_lists() -> Broker {
+        let authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+        Broker::new(
+            true,
+            &format!(
+                "authorizer.class.name={authorizer}\nallow.everyone.if.no.acl.found=true\nsuper.users=User:ANONYMOUS\n"
+            ),
+        )
+    }
+
+    /// Forbids [`SASL_USER`] to write to a topic.
+    pub fn forbid_writing(&self, topic: &str) {
+        let properties = self.directory.path().join("admin.properties");
+        let (user, password) = SASL_USER;
+        fs::write(
+            &properties,
+            format!(
+                "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n\
+                 sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+                 username=\"{user}\" password=\"{password}\";\n"
+            ),
+        )
+        .unwrap();
+        let mut command = java();
+        command.args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.address(), "--command-config"]);
+        command.arg(&properties).args(["--add", "--deny-principal", &format!("User:{user}"), "--operation", "Write"]);
+        let output = command.args(["--topic", topic]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn new(sasl: bool, properties: &str) -> Broker {
         let mut broker = Broker {
             directory: tempfile::tempdir().unwrap(),
             port: free_port(),
             controller_port: free_port(),
             sasl,
+            properties: properties.to_owned(),
             running: None,
         };
         let properties = broker.write_properties();
@@ -147,6 +186,11 @@ impl Broker {
                  required username=\"{user}\" password=\"{password}\" user_{user}=\"{password}\";\n"
             );
         }
+        let listeners = format!("CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+        text += &self
+            .properties
+            .replace("LISTENERS", &listeners)
+            .replace("ADVERTISED", &format!("CLIENTS://127.0.0.1:{port}"));
         let path = self.directory.path().join("server.properties");
         fs::write(&path, text).unwrap();
         path
@@ -173,6 +217,7 @@ fn java() -> Command {
     java
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

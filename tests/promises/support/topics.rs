@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fraud_wire::verdict::Verdict;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -101,6 +101,16 @@ impl Topics {
         }
     }
 
+    /// Deletes the group and its offsets.
+    pub fn forget_group(&self) {
+        wait_for("the group is gone", Duration::from_secs(30), || {
+            let deleted =
+                self.admin(async |admin, options| admin.delete_groups(&[&self.group], options).await).unwrap();
+            // One whose last member has just left may still be in use.
+            deleted.into_iter().all(|result| result.is_ok()).then_some(())
+        });
+    }
+
     /// Raises the number of partitions.
     pub fn grow(&self, name: &str, partitions: usize) {
         let grown = NewPartitions::new(name, partitions);
@@ -129,17 +139,33 @@ impl Topics {
 
     /// The group's committed offset of a partition of the input topic, where there is one, and the end of that partition.
     pub fn committed(&self, partition: i32) -> (Option<i64>, i64) {
+        self.committed_of(&self.input, partition)
+    }
+
+    /// As [`Topics::committed`], of another topic.
+    pub fn committed_of(&self, topic: &str, partition: i32) -> (Option<i64>, i64) {
         let mut config = self.client.clone();
         let consumer: BaseConsumer = config.set("group.id", &self.group).create().unwrap();
         let mut list = TopicPartitionList::new();
-        list.add_partition(&self.input, partition);
+        list.add_partition(topic, partition);
         let list = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
         let committed = match list.elements()[0].offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        let (_, end) = consumer.fetch_watermarks(&self.input, partition, Duration::from_secs(20)).unwrap();
+        let (_, end) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(20)).unwrap();
         (committed, end)
+    }
+
+    /// Commits an offset for the group, which has no members, with a note beside it.
+    pub fn commit(&self, topic: &str, partition: i32, offset: i64, note: &str) {
+        let mut config = self.client.clone();
+        let consumer: BaseConsumer = config.set("group.id", &self.group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(note);
+        consumer.commit(&list, CommitMode::Sync).unwrap();
     }
 
     /// `fraud-scorer run` on these topics, ready to be given more arguments.
