@@ -18,6 +18,9 @@ ifeq ($(shell pkg-config --exists 'openssl >= 3' 2>/dev/null && echo yes),yes)
 export OPENSSL_NO_VENDOR ?= 1
 endif
 
+# Files of Python tests beside each other: most of them wait for servers that start.
+beside := -n 2 --dist loadfile
+
 # ONNX Runtime beside the programs of a folder. A new file by rename: a worker that runs keeps the old one.
 beside = @cmp --silent .runtime/onnxruntime/libonnxruntime.so $(1)/libonnxruntime.so || { \
 	cp .runtime/onnxruntime/libonnxruntime.so $(1)/libonnxruntime.so.new && \
@@ -124,14 +127,15 @@ audit: ## Known vulnerabilities of the dependencies; fetches the advisory databa
 
 .PHONY: test-rust
 test-rust: onnxruntime kafka-jars python-env # Rust tests, those against a real broker and a real MLflow server included
-	$(CARGO) test --workspace --locked --no-fail-fast
+	@# The tests mostly wait for brokers, timers and each other's processes: more of them at a time than there are cores.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-python
 test-python: python-env kafka-jars # Tests of the training package, those against MLflow and Kafka included
-	cd training && ../$(venv)/bin/pytest --durations=5
+	cd training && ../$(venv)/bin/pytest --durations=5 $(beside)
 
 .PHONY: test-spark
-test-spark: # Tests of the Spark engine, in local mode (needs Java 17)
+test-spark: onnxruntime # Tests of the Spark engine, in local mode (needs Java 17)
 	@scripts/spark-env.sh
 	cd training && ../.runtime/spark/bin/python -m pytest -p no:cacheprovider tests/test_spark.py
 
@@ -145,7 +149,7 @@ test-drift: onnxruntime kafka-jars # Tests of the drift report: Evidently, a rea
 test-deploy: python-env airflow-env mlflow-env test-http # Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
-	$(venv)/bin/pytest -q --durations=8 tests/deploy
+	$(venv)/bin/pytest -q --durations=8 $(beside) tests/deploy
 
 .PHONY: test-http
 test-http: onnxruntime test-env # Tests of the HTTP API against its description, and of the console in Chromium

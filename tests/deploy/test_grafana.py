@@ -395,7 +395,7 @@ def test_every_query_returns_data(prometheus: str) -> None:
                 until(
                     f"{board['title']}, {panel['title']}: {expression}",
                     lambda expression=expression: bool(result(prometheus, expression)),
-                    60,
+                    180,
                 )
 
 
