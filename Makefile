@@ -19,7 +19,7 @@ export OPENSSL_NO_VENDOR ?= 1
 endif
 
 # Files of Python tests beside each other: most of them wait for servers that start.
-beside := -n 2 --dist loadfile
+parallel := -n 2 --dist loadfile
 
 # ONNX Runtime beside the programs of a folder. A new file by rename: a worker that runs keeps the old one.
 beside = @cmp --silent .runtime/onnxruntime/libonnxruntime.so $(1)/libonnxruntime.so || { \
@@ -132,7 +132,7 @@ test-rust: onnxruntime kafka-jars python-env # Rust tests, those against a real 
 
 .PHONY: test-python
 test-python: python-env kafka-jars # Tests of the training package, those against MLflow and Kafka included
-	cd training && ../$(venv)/bin/pytest --durations=5 $(beside)
+	cd training && ../$(venv)/bin/pytest --durations=5 $(parallel)
 
 .PHONY: test-spark
 test-spark: onnxruntime # Tests of the Spark engine, in local mode (needs Java 17)
@@ -149,7 +149,7 @@ test-drift: onnxruntime kafka-jars # Tests of the drift report: Evidently, a rea
 test-deploy: python-env airflow-env mlflow-env test-http # Tests of scripts, images, compose file, schedule, Terraform, HTTP API, console
 	@# They ask the binaries for their flags; after the Rust tests there is nothing left to build here.
 	$(CARGO) test --workspace --locked --no-run --quiet
-	$(venv)/bin/pytest -q --durations=8 $(beside) tests/deploy
+	$(venv)/bin/pytest -q --durations=8 $(parallel) tests/deploy
 
 .PHONY: test-http
 test-http: onnxruntime test-env # Tests of the HTTP API against its description, and of the console in Chromium
