@@ -233,10 +233,10 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
         }
         Guarantee::AtLeastOnce => client::idempotent_config(&settings.kafka),
     };
-    // Where partitions begin is decided by the thread; librdkafka must not skip any record that a log holds.
-    // A partition's end says that there is nothing more to score.
+    // Where partitions begin is decided by the thread; librdkafka must not skip any record that a log holds. A partition's end
+    // must not come in a batch (`ScoringThread::pass_over_ends`).
     let mut consumer = client::consumer_config(&settings.kafka, &settings.group, number, settings.threads);
-    consumer.set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
+    consumer.set("auto.offset.reset", "earliest").set("enable.partition.eof", "false");
     ThreadSettings {
         commit: CommitSettings {
             name: name.clone(),

@@ -83,26 +83,12 @@ impl KafkaArguments {
         self.layered_properties.retain(|property| !is_brokers(&property.key));
     }
 
-    /// Asks librdkafka about every property.
+    /// As [`check_properties`], of what [`KafkaArguments::client_config`] gives.
     ///
     /// # Errors
-    /// [`SettingsError::Property`] for the first unknown property or refused value.
+    /// As there.
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.check_without(|_| false)
-    }
-
-    /// As [`KafkaArguments::check`], but for properties that the program reads itself.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn check_without(&self, is_own: impl Fn(&str) -> bool) -> Result<(), SettingsError> {
-        let mut config = self.client_config();
-        let own: Vec<String> =
-            config.config_map().keys().filter(|key| is_own(key)).map(|key| (*key).to_owned()).collect();
-        for key in own {
-            config.remove(&key);
-        }
-        check_properties(&config)
+        check_properties(&self.client_config())
     }
 
     /// Keys of the secrets that came by `-X` rather than by environment or file.
@@ -112,7 +98,11 @@ impl KafkaArguments {
     }
 }
 
-fn check_properties(config: &ClientConfig) -> Result<(), SettingsError> {
+/// Asks librdkafka about every property of `config`.
+///
+/// # Errors
+/// [`SettingsError::Property`] for the first unknown property or refused value.
+pub fn check_properties(config: &ClientConfig) -> Result<(), SettingsError> {
     match config.create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, _, key, _)) if is_secret(&key) => {

@@ -24,7 +24,7 @@ use super::verdicts::VerdictRecord;
 use super::{ArchiveError, ArchiveSettings};
 use crate::kafka::batch::{BatchBuffer, Entry};
 use crate::kafka::client::{self, BrokerHealth};
-use crate::kafka::position::NO_EPOCH;
+use crate::kafka::position::Next;
 use crate::kafka::subscription::{Change, Noted, Subscription};
 use crate::log_events::archive as events;
 use crate::shutdown::Shutdown;
@@ -76,6 +76,8 @@ pub struct Archiver {
     partitions: BTreeMap<i32, Partition>,
     /// Those of them whose committed offset is not known yet.
     unopened: Vec<i32>,
+    /// The group was rearranged, and the partitions that stayed are not yet sought where they are.
+    rearranged: bool,
     /// When the group gave this member its share last, be it nothing.
     assigned: Option<Instant>,
     /// Verdicts that wait for their inputs.
@@ -123,6 +125,7 @@ impl Archiver {
             inputs,
             partitions: BTreeMap::new(),
             unopened: Vec::new(),
+            rearranged: false,
             assigned: None,
             pending: VecDeque::new(),
             outgoing: None,
@@ -145,10 +148,11 @@ impl Archiver {
         loop {
             self.answer_changes()?;
             self.open_partitions()?;
+            self.seek_after_change();
             self.inputs.serve();
             self.send()?;
             if self.show() {
-                self.commit_ends()?;
+                self.commit_ends();
             }
             if stopping.is_none() && (self.shutdown.is_requested() || self.is_caught_up()) {
                 stopping = Some(Instant::now());
@@ -162,7 +166,7 @@ impl Archiver {
             if let Some(since) = stopping {
                 self.partitions.values_mut().for_each(Partition::seal_for_the_end);
                 if self.outgoing.is_none() && self.partitions.values().all(Partition::is_empty) {
-                    self.commit_ends()?;
+                    self.commit_ends();
                     return Ok(Ended::Drained);
                 }
                 if self.must_give_up(since) {
@@ -182,6 +186,7 @@ impl Archiver {
 
     fn answer_changes(&mut self) -> Result<(), ArchiveError> {
         for change in self.subscription.changes()? {
+            self.rearranged = true;
             match change {
                 Change::Assigned(partitions) => {
                     events::PartitionsAssigned { partitions: &partitions }.log();
@@ -240,8 +245,8 @@ impl Archiver {
                 }
             };
             let commit = committed.iter().find(|commit| commit.partition == number);
-            let next = commit.map_or(0, |commit| commit.offset);
-            let plan = commit.and_then(|commit| cut::planned(&commit.note, commit.offset));
+            let next = commit.map_or(0, |commit| commit.next.offset);
+            let plan = commit.and_then(|commit| cut::planned(&commit.note, commit.next.offset));
             if next > high {
                 return Err(ArchiveError::Anew { partition: number, committed: next, end: high });
             }
@@ -281,6 +286,20 @@ impl Archiver {
         Ok(())
     }
 
+    /// Reads on where the partitions are, and not where librdkafka believes: `ScoringThread::pass_over_ends` says why. Until
+    /// then nothing is read; what comes twice is below the partition's position.
+    fn seek_after_change(&mut self) {
+        if !self.rearranged {
+            return;
+        }
+        let next = self.partitions.iter().map(|(&partition, state)| (partition, Next::at(state.next))).collect();
+        match self.subscription.seek(&next, PATIENCE) {
+            Ok(()) => self.rearranged = false,
+            // A partition that was just assigned is not begun yet, or a broker is away.
+            Err(error) => events::NotSought { error: &error }.log(),
+        }
+    }
+
     /// Which files of a planned cut are there.
     fn finished(&self, partition: i32, range: (i64, i64)) -> Result<Finished, String> {
         let rows = |file| columns::rows(file).map_err(|error| error.to_string());
@@ -291,26 +310,26 @@ impl Archiver {
     }
 
     /// Commits the ends of partitions whose last records are no verdicts, so that an idle group has no lag.
-    fn commit_ends(&mut self) -> Result<(), ArchiveError> {
+    fn commit_ends(&mut self) {
         if self.outgoing.is_some() || !self.pending.is_empty() {
-            return Ok(());
+            return;
         }
-        let ends = self.partitions.iter().filter_map(|(&partition, state)| {
-            let offset = state.idle_end()?;
-            Some(Noted { partition, offset, epoch: NO_EPOCH, note: String::new() })
-        });
-        let ends: Vec<Noted> = ends.collect();
-        match self.subscription.commit_with_notes(&ends) {
-            Ok(()) => {
-                for end in ends {
-                    if let Some(partition) = self.partitions.get_mut(&end.partition) {
-                        partition.committed = end.offset;
-                    }
-                }
-                Ok(())
+        let end = |(&partition, state): (&i32, &Partition)| {
+            Some(Noted { partition, next: Next::at(state.idle_end()?), note: String::new() })
+        };
+        let ends: Vec<Noted> = self.partitions.iter().filter_map(end).collect();
+        // Where the group is being rearranged, or a broker is away, there is another time.
+        if self.subscription.commit_with_notes(&ends).is_ok() {
+            self.committed(ends.iter().map(|end| (end.partition, end.next.offset)));
+        }
+    }
+
+    /// The group's offsets of these partitions are these now.
+    fn committed(&mut self, ends: impl Iterator<Item = (i32, i64)>) {
+        for (partition, offset) in ends {
+            if let Some(partition) = self.partitions.get_mut(&partition) {
+                partition.committed = offset;
             }
-            // The group is being rearranged, or a broker is away: there is another time.
-            Err(_) => Ok(()),
         }
     }
 
@@ -326,19 +345,16 @@ impl Archiver {
         if let Some(outgoing) = &mut self.outgoing
             && outgoing.advance(&self.subscription, &self.store, &self.runtime, &self.readiness)?
         {
-            for (partition, next) in outgoing.ends() {
-                if let Some(partition) = self.partitions.get_mut(&partition) {
-                    partition.committed = next;
-                }
-            }
+            let ends: Vec<_> = outgoing.ends().collect();
             self.outgoing = None;
+            self.committed(ends.into_iter());
         }
         Ok(())
     }
 
     /// Whether verdicts may be taken: the place of each partition is known, and no closed cut has to wait.
     fn may_read(&self) -> bool {
-        self.unopened.is_empty() && !self.partitions.values().any(Partition::has_sealed)
+        self.unopened.is_empty() && !self.rearranged && !self.partitions.values().any(Partition::has_sealed)
     }
 
     /// Takes what the partitions have delivered, unless verdicts still wait for their inputs.

@@ -13,16 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fraud_wire::verdict::Verdict;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::join::{Cursor, Step};
 use crate::kafka::batch::{BatchBuffer, Entry, Record, RecordQueue};
-use crate::kafka::client::{self, BrokerHealth};
-use crate::kafka::oauth;
+use crate::kafka::client::{self, Events};
 use crate::log_events::archive as events;
 use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 
@@ -93,26 +90,6 @@ impl Missing {
     }
 }
 
-struct Events(BrokerHealth);
-
-impl ClientContext for Events {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token()
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.report(&error, reason);
-    }
-}
-
-impl ConsumerContext for Events {}
-
 /// Reads inputs.
 pub struct Inputs {
     topic: String,
@@ -170,8 +147,7 @@ impl Inputs {
         for (key, value) in PROPERTIES {
             config.set(*key, *value);
         }
-        let consumer: Arc<BaseConsumer<Events>> =
-            Arc::new(config.create_with_context(Events(BrokerHealth::default()))?);
+        let consumer = Arc::new(client::lone_consumer(&config, Arc::default())?);
         let mut list = TopicPartitionList::with_capacity(partitions as usize);
         let mut known = HashMap::new();
         for number in 0..partitions {

@@ -23,7 +23,7 @@ use super::cut;
 use super::partition::SealedCut;
 use super::store::{Store, Upload};
 use super::telemetry::{self, Tally};
-use crate::kafka::position::NO_EPOCH;
+use crate::kafka::position::Next;
 use crate::kafka::subscription::{Noted, Subscription};
 use crate::log_events::archive as events;
 use crate::telemetry::readiness::Readiness;
@@ -136,8 +136,7 @@ impl Outgoing {
                     let plans: Vec<Noted> = new
                         .map(|cut| Noted {
                             partition: cut.partition,
-                            offset: cut.first,
-                            epoch: NO_EPOCH,
+                            next: Next::at(cut.first),
                             note: cut::plan(cut.next, cut.rows),
                         })
                         .collect();
@@ -174,12 +173,7 @@ impl Outgoing {
                     let next: Vec<Noted> = self
                         .cuts
                         .iter()
-                        .map(|cut| Noted {
-                            partition: cut.partition,
-                            offset: cut.next,
-                            epoch: NO_EPOCH,
-                            note: String::new(),
-                        })
+                        .map(|cut| Noted { partition: cut.partition, next: Next::at(cut.next), note: String::new() })
                         .collect();
                     if !self.commit(subscription, &next)? {
                         return Ok(false);

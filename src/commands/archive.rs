@@ -18,7 +18,6 @@ use crate::archive::cut::CutPolicy;
 use crate::archive::store::{Refused, Store};
 use crate::archive::{ArchiveError, ArchiveSettings, telemetry};
 use crate::http;
-use crate::kafka::oauth;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::log_events::{self, archive as events};
 use crate::model::manifest::Manifest;
@@ -108,9 +107,7 @@ fn parse_file_every(text: &str) -> Result<Duration, String> {
 impl Arguments {
     /// The validated settings, and the columns of the files.
     fn settings(&self) -> Result<(ArchiveSettings, Layout), Failure> {
-        self.kafka.check_without(oauth::is_ours).map_err(Failure::configuration)?;
-        let mut client = self.kafka.client_config();
-        let tokens = oauth::Method::take(&mut client).map_err(|reason| Failure::configuration(anyhow!(reason)))?;
+        let (client, tokens) = super::kafka_client(&self.kafka)?;
         if self.input_topic == self.output_topic {
             let message = format!("--input-topic and --output-topic are both {}", self.input_topic);
             return Err(Failure::configuration(anyhow!("{message}: verdicts and transactions are different topics")));
@@ -167,9 +164,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         events::StoppedEarly {}.log();
         return Ok(());
     }
-    if let Some(tokens) = settings.tokens.clone()
-        && !oauth::start(tokens, &readiness, &shutdown).map_err(|reason| Failure::configuration(anyhow!(reason)))?
-    {
+    if !super::await_token(&settings.tokens, &readiness, &shutdown)? {
         events::StoppedEarly {}.log();
         return Ok(());
     }

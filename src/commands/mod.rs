@@ -14,9 +14,13 @@ pub mod score;
 use std::io::Write;
 use std::process::ExitCode;
 
-use fraud_settings::exit_code;
+use fraud_settings::{KafkaArguments, check_properties, exit_code};
+use rdkafka::ClientConfig;
 
 use crate::cli::{Cli, Command};
+use crate::kafka::oauth;
+use crate::shutdown::Shutdown;
+use crate::telemetry::readiness::Readiness;
 
 /// Runs the command; the exit code is decided here and nowhere else.
 pub fn execute(cli: Cli) -> ExitCode {
@@ -38,6 +42,20 @@ pub fn execute(cli: Cli) -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The checked properties of the clients, and how these get tokens where they log in by such.
+fn kafka_client(kafka: &KafkaArguments) -> Result<(ClientConfig, Option<oauth::Method>), Failure> {
+    let mut client = kafka.client_config();
+    let tokens = oauth::Method::take(&mut client).map_err(|reason| Failure::configuration(anyhow::anyhow!(reason)))?;
+    check_properties(&client).map_err(Failure::configuration)?;
+    Ok((client, tokens))
+}
+
+/// Where clients log in by tokens, waits for the first one. `false`: asked to stop.
+fn await_token(tokens: &Option<oauth::Method>, readiness: &Readiness, shutdown: &Shutdown) -> Result<bool, Failure> {
+    let Some(tokens) = tokens.clone() else { return Ok(true) };
+    oauth::start(tokens, readiness, shutdown).map_err(|reason| Failure::configuration(anyhow::anyhow!(reason)))
 }
 
 /// A line for the user on standard error; one who is gone is no reason to panic.

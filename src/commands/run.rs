@@ -14,7 +14,6 @@ use super::otlp::OtlpArguments;
 use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
 use crate::kafka::client::conflict;
-use crate::kafka::oauth;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
@@ -185,10 +184,7 @@ fn parse_drift_window(text: &str) -> Result<Duration, String> {
 impl WorkerArguments {
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
-        kafka.check_without(oauth::is_ours).map_err(Failure::configuration)?;
-        let mut client = kafka.client_config();
-        let tokens =
-            oauth::Method::take(&mut client).map_err(|reason| Failure::configuration(anyhow::anyhow!(reason)))?;
+        let (client, tokens) = super::kafka_client(kafka)?;
         let transactions = (self.guarantee == Guarantee::ExactlyOnce).then_some(self.commit_interval);
         if let Some(reason) = conflict(&client, transactions) {
             return Err(Failure::configuration(anyhow::anyhow!(reason)));
@@ -268,10 +264,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let exchange =
         open_exchange(&settings, opened.candidate, challenger, &readiness).map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
-    if let Some(tokens) = settings.tokens.clone()
-        && !oauth::start(tokens, &readiness, &shutdown)
-            .map_err(|reason| Failure::configuration(anyhow::anyhow!(reason)))?
-    {
+    if !super::await_token(&settings.tokens, &readiness, &shutdown)? {
         log_events::lifecycle::StoppedBeforeBroker {}.log();
         return Ok(());
     }

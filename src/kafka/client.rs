@@ -1,16 +1,18 @@
 //! What every Kafka client of the worker shares: its default properties, where its log lines go, its last error.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as sys;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 
+use super::oauth;
 use crate::log_events;
 
 /// Largest value a client may send: librdkafka's own upper bound, so that a dead letter is refused by the topic's limit
@@ -173,6 +175,38 @@ pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, mut told: impl FnMu
     }
 }
 
+/// What librdkafka calls of a client that is no member of a group: lines, errors, a token.
+pub struct Events {
+    /// The last word on its brokers.
+    pub health: Arc<BrokerHealth>,
+}
+
+impl ClientContext for Events {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token()
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.health.report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Events {}
+
+/// A consumer that is no member of a group. Where it logs in by tokens, it has one.
+pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> KafkaResult<BaseConsumer<Events>> {
+    let consumer = config.create_with_context(Events { health })?;
+    // A token is asked for by an event.
+    serve(&consumer, |_| {});
+    Ok(consumer)
+}
+
 /// The last word of a client's background threads about its brokers.
 #[derive(Debug, Default)]
 pub struct BrokerHealth {
@@ -186,6 +220,8 @@ impl BrokerHealth {
     pub fn report(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         match code {
+            // No error: clients that ask for it are told so of a partition's end.
+            Some(RDKafkaErrorCode::PartitionEOF) => return,
             Some(
                 RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL,
             ) => self.refused.store(true, Ordering::Relaxed),

@@ -101,11 +101,7 @@ impl<R: Reports> NativeProducer<R> {
             return Err(KafkaError::ClientCreation(reason));
         };
         let _ = ManuallyDrop::new(native);
-        if config
-            .get("sasl.mechanism")
-            .or(config.get("sasl.mechanisms"))
-            .is_some_and(|name| name.trim().eq_ignore_ascii_case("OAUTHBEARER"))
-        {
+        if oauth::is_used(config) {
             // Not to wait until the client is served for the first time. SAFETY: the client is alive.
             unsafe { oauth::hand_to(client.as_ptr()) };
         }

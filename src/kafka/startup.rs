@@ -7,14 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::client::{self, BrokerHealth};
-use super::oauth;
+use super::client::{self, BrokerHealth, Events};
 use super::outbox::Outbox;
 use crate::log_events;
 use crate::shutdown::Shutdown;
@@ -120,28 +117,6 @@ pub enum StartupError {
     Stopped,
 }
 
-struct Events {
-    health: Arc<BrokerHealth>,
-}
-
-impl ClientContext for Events {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token()
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.health.report(&error, reason);
-    }
-}
-
-impl ConsumerContext for Events {}
-
 /// Asks about topics, patiently.
 pub struct Inquiry {
     consumer: BaseConsumer<Events>,
@@ -156,9 +131,7 @@ impl Inquiry {
         let health = Arc::new(BrokerHealth::default());
         let config = client::plain_config(base);
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let consumer = config.create_with_context(Events { health: health.clone() })?;
-        // A token is asked for by an event.
-        client::serve(&consumer, |_| {});
+        let consumer = client::lone_consumer(&config, health.clone())?;
         Ok(Inquiry { consumer, base: config, brokers, health })
     }
 
@@ -206,8 +179,7 @@ impl Inquiry {
     /// Asks the coordinator of `group` what is committed of `topic`. Joins nothing.
     pub fn ask_group_coordinator(&self, group: &str, topic: &str, patience: Duration) -> Result<(), StartupError> {
         let config = client::consumer_config(&self.base, group, 0, 1);
-        let consumer: BaseConsumer<Events> = config.create_with_context(Events { health: self.health.clone() })?;
-        client::serve(&consumer, |_| {});
+        let consumer = client::lone_consumer(&config, self.health.clone())?;
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, 0);
         let deadline = Instant::now() + patience;

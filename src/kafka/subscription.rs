@@ -16,23 +16,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
-use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
 use super::failure::Failure;
-use super::oauth;
 use super::outbox::GroupMetadata;
 use super::position::{Committed, NO_EPOCH, Next, Offsets};
 pub use super::statistics::PartitionLag;
-use super::statistics::Statistics;
 use crate::log_events;
 use crate::telemetry::clients::{Client, Role};
+
+mod events;
+
+use self::events::Events;
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -51,114 +51,9 @@ pub struct Noted {
     /// The partition.
     pub partition: i32,
     /// The next offset to read.
-    pub offset: i64,
-    /// Leader epoch of the record before it, or [`NO_EPOCH`].
-    pub epoch: i32,
+    pub next: Next,
     /// Empty where there is none.
     pub note: String,
-}
-
-/// What librdkafka calls.
-struct Events {
-    topic: String,
-    changes: Mutex<Vec<(bool, Vec<i32>)>>,
-    leaving: AtomicBool,
-    health: Arc<BrokerHealth>,
-    lag: Mutex<Vec<PartitionLag>>,
-    /// Partitions whose position librdkafka found outside of their log.
-    resets: Mutex<Vec<i32>>,
-    /// The topic's id (KIP-516), as the broker named it last.
-    topic_id: Mutex<Option<String>>,
-    /// The user wants to see librdkafka's debug lines.
-    is_debugged: bool,
-    metrics: Client,
-}
-
-/// The partition of a line that says that librdkafka goes on elsewhere: `TOPIC [PARTITION]: offset reset (at …`, the only
-/// way in which it tells.
-fn reset_partition(facility: &str, line: &str) -> Option<i32> {
-    let (before, _) = line.split_once("]: offset reset (at ").filter(|_| facility == "OFFSET")?;
-    before.rsplit_once('[')?.1.parse().ok()
-}
-
-/// The new id in a line of `debug=metadata`, `Topic TOPIC changed id from ID to ID`: librdkafka reads on at its old offsets
-/// when a topic is deleted and made again, and tells in no other way.
-fn new_topic_id<'a>(facility: &str, line: &'a str, topic: &str) -> Option<&'a str> {
-    let (before, id) = line.rsplit_once(" to ").filter(|_| facility == "METADATA")?;
-    let (name, _) = before.rsplit_once(" changed id from ")?;
-    name.ends_with(&format!("Topic {topic}")).then_some(id.trim())
-}
-
-impl ClientContext for Events {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token()
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(id) = new_topic_id(facility, message, &self.topic)
-            && let Ok(mut known) = self.topic_id.lock()
-        {
-            *known = Some(id.to_owned());
-        }
-        if matches!(level, RDKafkaLogLevel::Debug) && !self.is_debugged {
-            return;
-        }
-        if let Some(partition) = reset_partition(facility, message)
-            && let Ok(mut resets) = self.resets.lock()
-        {
-            resets.push(partition);
-        }
-        client::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.health.report(&error, reason);
-    }
-
-    fn stats_raw(&self, json: &[u8]) {
-        let Some(statistics) = Statistics::read(json) else { return };
-        if statistics.is_connected() {
-            self.health.reached();
-        }
-        self.metrics.report(&statistics);
-        if let Ok(mut slot) = self.lag.lock() {
-            *slot = statistics.lag(&self.topic);
-        }
-    }
-}
-
-impl ConsumerContext for Events {
-    /// Only writes the change down: see the module's words. The exception is a member that is leaving, whose work is
-    /// committed already.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.leaving.load(Ordering::Acquire) {
-            let outcome = match consumer.rebalance_protocol() {
-                // Closing waits for an answer; what is accepted is revoked again at once.
-                RebalanceProtocol::Cooperative if assigned => consumer.incremental_assign(list),
-                _ if assigned => consumer.assign(list),
-                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-                _ => consumer.unassign(),
-            };
-            if let Err(error) = outcome {
-                log_events::kafka::LeavingPartitions { error: &error }.log();
-            }
-            return;
-        }
-        let partitions = list.elements().iter().map(|element| element.partition()).collect();
-        if let Ok(mut changes) = self.changes.lock() {
-            changes.push((assigned, partitions));
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            // At least once: the next commit carries the same or later offsets.
-            log_events::kafka::OffsetCommitFailed { error: &error }.log();
-        }
-    }
 }
 
 /// Membership of one scoring thread in the group.
@@ -263,9 +158,7 @@ impl Subscription {
     /// Takes newly assigned partitions, from their committed offsets.
     pub fn accept(&mut self, partitions: &[i32]) -> KafkaResult<()> {
         self.accept_waiting(partitions)?;
-        self.active.extend(
-            partitions.iter().filter(|partition| !self.active.contains(partition)).copied().collect::<Vec<_>>(),
-        );
+        partitions.iter().for_each(|&partition| self.activate(partition));
         Ok(())
     }
 
@@ -291,9 +184,7 @@ impl Subscription {
             }
             sought => sought?,
         }
-        if self.owned.contains(&partition) && !self.active.contains(&partition) {
-            self.active.push(partition);
-        }
+        self.activate(partition);
         Ok(true)
     }
 
@@ -324,7 +215,7 @@ impl Subscription {
             let begun = begun.get(partition).copied().unwrap_or(Next::at(0));
             let noted = committed.iter().find(|noted| noted.partition == *partition);
             let usable = noted.filter(|noted| self.is_of_this_topic(noted));
-            (*partition, usable.map_or(begun, |noted| self.judge(noted).next.max(begun)))
+            (*partition, usable.map_or(begun, |noted| noted.next.max(begun)))
         };
         let back = read.iter().map(next).collect();
         self.seek(&back, patience)?;
@@ -333,11 +224,7 @@ impl Subscription {
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
     pub fn seek(&self, to: &Offsets, patience: Duration) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::with_capacity(to.len());
-        for (&partition, next) in to {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(next.offset))?;
-            set_epoch(&list, &self.topic, partition, next.epoch);
-        }
+        let list = self.list_of(to.iter().map(|(&partition, &next)| (partition, next, "")))?;
         let outcome = self.consumer.seek_partitions(list, patience)?;
         outcome.elements().iter().try_for_each(|element| element.error())
     }
@@ -353,10 +240,14 @@ impl Subscription {
         self.consumer.resume(&self.list(&[partition]))?;
         let back = self.rewind(&Offsets::from([(partition, begun)]), patience)?;
         // Not before it is back: a record that was fetched meanwhile would be taken for the next one.
+        self.activate(partition);
+        Ok(back)
+    }
+
+    fn activate(&mut self, partition: i32) {
         if self.owned.contains(&partition) && !self.active.contains(&partition) {
             self.active.push(partition);
         }
-        Ok(back)
     }
 
     /// The partitions this member owns that deliver records.
@@ -370,7 +261,7 @@ impl Subscription {
     }
 
     /// Whether the topic's name stands for another topic than the one that offsets are of.
-    pub fn is_made_anew(&self) -> bool {
+    pub fn is_recreated(&self) -> bool {
         self.serve();
         let Ok(named) = self.consumer.context().topic_id.lock() else { return false };
         named.is_some() && self.topic_id.is_some() && *named != self.topic_id
@@ -396,10 +287,7 @@ impl Subscription {
 
     /// What is known of a commit.
     pub fn judge(&self, noted: &Noted) -> Committed {
-        Committed {
-            next: Next { offset: noted.offset, epoch: noted.epoch },
-            is_of_this_topic: self.is_of_this_topic(noted),
-        }
+        Committed { next: noted.next, is_of_this_topic: self.is_of_this_topic(noted) }
     }
 
     /// The next batch; waits up to `wait` for its first record.
@@ -414,14 +302,7 @@ impl Subscription {
 
     /// The next offset to read of each partition as a commit takes it: with the topic's id beside it.
     pub fn to_commit(&self, next: &Offsets) -> KafkaResult<TopicPartitionList> {
-        let mut list = TopicPartitionList::with_capacity(next.len());
-        for (&partition, next) in next {
-            let mut element = list.add_partition(&self.topic, partition);
-            element.set_offset(Offset::Offset(next.offset))?;
-            element.set_metadata(self.topic_id());
-            set_epoch(&list, &self.topic, partition, next.epoch);
-        }
-        Ok(list)
+        self.list_of(next.iter().map(|(&partition, &next)| (partition, next, self.topic_id())))
     }
 
     /// Commits the next offset to read of each partition.
@@ -432,14 +313,7 @@ impl Subscription {
     /// Commits the next offset to read of each partition, with a note for its next owner, and waits for the answer. The
     /// broker refuses it from a member that was put out of the group.
     pub fn commit_with_notes(&self, next: &[Noted]) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::with_capacity(next.len());
-        for noted in next {
-            let mut element = list.add_partition(&self.topic, noted.partition);
-            element.set_offset(Offset::Offset(noted.offset))?;
-            if !noted.note.is_empty() {
-                element.set_metadata(&noted.note);
-            }
-        }
+        let list = self.list_of(next.iter().map(|noted| (noted.partition, noted.next, noted.note.as_str())))?;
         if next.is_empty() { Ok(()) } else { self.consumer.commit(&list, CommitMode::Sync) }
     }
 
@@ -450,9 +324,9 @@ impl Subscription {
         for element in list.elements() {
             element.error()?;
             if let Offset::Offset(offset) = element.offset() {
-                let note = element.metadata().to_owned();
                 let partition = element.partition();
-                found.push(Noted { partition, offset, epoch: epoch(&list, element.topic(), partition), note });
+                let next = Next { offset, epoch: epoch(&list, element.topic(), partition) };
+                found.push(Noted { partition, next, note: element.metadata().to_owned() });
             }
         }
         Ok(found)
@@ -489,8 +363,8 @@ impl Subscription {
         self.consumer.fetch_watermarks(&self.topic, partition, patience)
     }
 
-    /// The first offset of a partition's log, as the last fetch said it.
-    pub fn log_start(&self, partition: i32) -> Option<i64> {
+    /// The first offset of a partition's log and its end, as the last fetch said them.
+    pub fn log(&self, partition: i32) -> Option<(i64, i64)> {
         let topic = CString::new(self.topic.as_str()).ok()?;
         let (mut low, mut high) = (-1, -1);
         // SAFETY: client and topic are valid for the call, which writes both offsets or fails; nothing is asked of a broker.
@@ -498,7 +372,7 @@ impl Subscription {
             let client = self.consumer.client().native_ptr();
             sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high);
         }
-        (low >= 0).then_some(low)
+        (low >= 0).then_some((low, high))
     }
 
     /// Whether librdkafka found the partition's position outside of its log since this was last asked.
@@ -538,6 +412,20 @@ impl Subscription {
         // Dropping the consumer closes it: partitions revoked, LeaveGroup sent.
     }
 
+    /// Where each partition goes on, with a note beside it.
+    fn list_of<'a>(&self, next: impl Iterator<Item = (i32, Next, &'a str)>) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        for (partition, next, note) in next {
+            let mut element = list.add_partition(&self.topic, partition);
+            element.set_offset(Offset::Offset(next.offset))?;
+            if !note.is_empty() {
+                element.set_metadata(note);
+            }
+            set_epoch(&list, &self.topic, partition, next.epoch);
+        }
+        Ok(list)
+    }
+
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for &partition in partitions {
@@ -566,30 +454,5 @@ fn epoch(list: &TopicPartitionList, topic: &str, partition: i32) -> i32 {
     unsafe {
         let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
         if element.is_null() { NO_EPOCH } else { sys::rd_kafka_topic_partition_get_leader_epoch(element) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{new_topic_id, reset_partition};
-
-    #[test]
-    fn a_reset_is_read_from_librdkafkas_line_and_from_no_other() {
-        let line =
-            "transactions.v2 [31]: offset reset (at offset 50 (leader epoch 0), broker 1) to cached BEGINNING offset";
-        assert_eq!(reset_partition("OFFSET", line), Some(31));
-        assert_eq!(reset_partition("FETCH", line), None);
-        assert_eq!(reset_partition("OFFSET", "transactions [3]: something else"), None);
-    }
-
-    #[test]
-    fn a_topics_new_id_is_read_from_librdkafkas_line_and_from_no_other() {
-        let line =
-            "[thrd:main]: Topic transactions.v2 changed id from AAAAAAAAAAAAAAAAAAAAAA to pBq1Dl7xQ_yIMK9bK7HbCQ";
-        assert_eq!(new_topic_id("METADATA", line, "transactions.v2"), Some("pBq1Dl7xQ_yIMK9bK7HbCQ"));
-        assert_eq!(new_topic_id("METADATA", line, "v2"), None);
-        assert_eq!(new_topic_id("METADATA", line, "transactions"), None);
-        assert_eq!(new_topic_id("TOPIC", line, "transactions.v2"), None);
-        assert_eq!(new_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0", "transactions.v2"), None);
     }
 }

@@ -28,6 +28,10 @@ log_events! {
     warn "archive-end-unknown" "a partition's end is asked for again" (at most every 10 s)
     EndUnknown<'a> { partition: i32 as value, error: &'a dyn Display as display }
 
+    /// The group was rearranged; nothing is read before the partitions that stayed are sought where they are.
+    debug "archive-not-sought" "seeking where the partitions are is tried again"
+    NotSought<'a> { error: &'a dyn Display as display }
+
     /// Retention took the beginning of a cut that was begun before: which of its files are there is asked again.
     warn "archive-files-unknown" "the archive's files are asked for again" (at most every 10 s)
     FilesUnknown<'a> { partition: i32 as value, reason: &'a str as value }

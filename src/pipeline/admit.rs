@@ -37,25 +37,11 @@ struct Position {
     doubted_until: Option<Instant>,
     /// The offset behind a gap that is being looked at again.
     behind_gap: Option<i64>,
-    end: End,
+    /// What came next when it was last asked whether the partition rests.
+    resting_at: Option<i64>,
 }
 
-/// The end of a partition, where it lies beyond the last record: what is between holds nothing to score (transaction
-/// markers, records of transactions that were aborted, compacted ones).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
-    /// None was seen.
-    #[default]
-    Unseen,
-    /// It was seen once.
-    Seen,
-    /// It is being looked at again.
-    Again,
-    /// It was seen twice, and no record between.
-    Confirmed(i64),
-}
-
-/// How long after librdkafka was told to go elsewhere, or the group was rearranged, a gap is looked at twice.
+/// How long after librdkafka was told to go elsewhere a gap is looked at twice.
 const DOUBT: Duration = Duration::from_secs(5);
 
 /// How far a thread has read each of its partitions.
@@ -83,8 +69,6 @@ pub struct Admitted<'a> {
     pub records: Vec<Record<'a>>,
     /// Their runs, in the batch's order; a partition may have several.
     pub runs: Vec<Run>,
-    /// Partitions whose end lies beyond their last record, and nothing to score between.
-    pub ends: Vec<(i32, Next)>,
     /// Records that were gone before they were read: partition, the offset that came next, and where the log begins now.
     pub gone: Vec<(i32, i64, i64)>,
     /// Partitions whose log was cut short below what was read, with the offset to go on at: where another leader's log parts
@@ -111,7 +95,7 @@ impl Position {
             last_timestamp: None,
             doubted_until: Some(Instant::now() + DOUBT),
             behind_gap: None,
-            end: End::Unseen,
+            resting_at: None,
         }
     }
 }
@@ -127,7 +111,6 @@ impl Positions {
         let mut admitted = Admitted {
             records: Vec::with_capacity(batch.len()),
             runs: Vec::new(),
-            ends: Vec::new(),
             gone: Vec::new(),
             cut: Vec::new(),
             again: Vec::new(),
@@ -150,7 +133,7 @@ impl Positions {
                             continue;
                         }
                         if let Some(next) = self.expected(&admitted.runs, partition).filter(|next| offset > *next)
-                            && let Some(start) = subscription.log_start(partition).filter(|start| *start > next)
+                            && let Some((start, _)) = subscription.log(partition).filter(|(start, _)| *start > next)
                         {
                             admitted.gone.push((partition, next, start.min(offset)));
                         }
@@ -168,20 +151,19 @@ impl Positions {
                     }
                     admitted.records.push(record);
                 }
-                Entry::End { partition, offset } => self.end(&admitted.runs, partition, offset),
+                // Not asked for.
+                Entry::End { .. } => {}
                 Entry::Error { partition, code, reason } => partition_error(partition, code, &reason)?,
             }
         }
         for run in &admitted.runs {
             self.read(run);
         }
-        admitted.ends = self.confirmed_ends();
         Ok(admitted)
     }
 
     fn read(&mut self, run: &Run) {
         let position = self.partitions.entry(run.partition).or_insert(Position::at(Next::at(run.first)));
-        position.end = End::Unseen;
         position.next = Some(run.next);
         position.epoch = position.epoch.max(run.epoch);
         position.reached = position.reached.max(run.next);
@@ -204,12 +186,6 @@ impl Positions {
         self.partitions.insert(partition, Position::at(next));
     }
 
-    /// The group is being rearranged: librdkafka fetches anew where it believes that we are.
-    pub fn doubt(&mut self) {
-        let until = Some(Instant::now() + DOUBT);
-        self.partitions.values_mut().for_each(|position| position.doubted_until = until);
-    }
-
     /// Whether records may be missing before this one, which begins a run. librdkafka may lose the first ones when it is told
     /// to go elsewhere while it hands records over; read again from where the partition was, they come, or the gap is the
     /// log's own.
@@ -227,36 +203,24 @@ impl Positions {
         false
     }
 
-    /// The end of a partition was reached.
-    fn end(&mut self, runs: &[Run], partition: i32, offset: i64) {
-        let beyond = self.expected(runs, partition).is_some_and(|next| offset > next);
-        let Some(position) = self.partitions.get_mut(&partition).filter(|_| beyond) else { return };
-        position.end = if position.end == End::Again { End::Confirmed(offset) } else { End::Seen };
-    }
-
-    /// Partitions whose end lies beyond their last record, as far as was seen once: to be read again from where they are.
-    pub fn look_again(&mut self) -> Offsets {
-        let mut from = Offsets::new();
+    /// Partitions that were read no further since this was last asked, and where they are.
+    pub fn at_rest(&mut self) -> Vec<(i32, Next)> {
+        let mut resting = Vec::new();
         for (&partition, position) in &mut self.partitions {
-            if let (End::Seen, Some(offset)) = (position.end, position.next) {
-                position.end = End::Again;
-                from.insert(partition, Next { offset, epoch: position.epoch });
+            let before = std::mem::replace(&mut position.resting_at, position.next);
+            if let Some(offset) = position.next.filter(|_| before == position.next) {
+                resting.push((partition, Next { offset, epoch: position.epoch }));
             }
         }
-        from
+        resting
     }
 
-    fn confirmed_ends(&mut self) -> Vec<(i32, Next)> {
-        let mut ends = Vec::new();
-        for (&partition, position) in &mut self.partitions {
-            if let End::Confirmed(offset) = position.end {
-                position.end = End::Unseen;
-                position.next = Some(offset);
-                position.reached = position.reached.max(offset);
-                ends.push((partition, Next { offset, epoch: position.epoch }));
-            }
+    /// Up to there a partition holds nothing to score.
+    pub fn pass(&mut self, partition: i32, offset: i64) {
+        if let Some(position) = self.partitions.get_mut(&partition) {
+            position.next = Some(offset);
+            position.reached = position.reached.max(offset);
         }
-        ends
     }
 
     /// Whether a record that begins a run is above everything read before.
@@ -294,14 +258,8 @@ impl Positions {
                 position.next = Some(next.offset);
                 position.epoch = next.epoch;
                 position.doubted_until = Some(Instant::now() + DOUBT);
-                position.end = End::Unseen;
             }
         }
-    }
-
-    /// Where each partition goes on.
-    pub fn all_next(&self) -> Offsets {
-        self.partitions.keys().filter_map(|&partition| Some((partition, self.next(partition)?))).collect()
     }
 
     /// Where each partition was begun: where one without a commit goes back to.
@@ -359,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_after_a_new_beginning_is_looked_at_twice_and_an_end_beyond_the_last_record_too() {
+    fn a_gap_after_a_new_beginning_is_looked_at_twice_and_a_partition_rests_where_no_record_came() {
         let mut positions = Positions::default();
         positions.begin(1, Next::at(3));
         assert!(!positions.is_doubtful(&[], 1, 3), "it is what was to come");
@@ -369,16 +327,13 @@ mod tests {
         positions.partitions.get_mut(&1).expect("begun").doubted_until = None;
         assert!(!positions.is_doubtful(&[], 1, 7));
 
-        positions.end(&[], 1, 3);
-        assert!(positions.look_again().is_empty() && positions.confirmed_ends().is_empty(), "no gap");
-        positions.end(&[], 1, 5);
-        assert_eq!(positions.look_again(), Offsets::from([(1, Next::at(3))]));
+        assert!(positions.at_rest().is_empty(), "it was not asked before");
+        assert_eq!(positions.at_rest(), [(1, Next::at(3))]);
         positions.read(&run(1, 3, 4));
-        positions.end(&[], 1, 5);
-        assert!(positions.confirmed_ends().is_empty(), "a record came");
-        positions.look_again();
-        positions.end(&[], 1, 5);
-        assert_eq!(positions.confirmed_ends(), [(1, Next { offset: 5, epoch: 4 })]);
+        assert!(positions.at_rest().is_empty(), "a record came");
+        assert_eq!(positions.at_rest(), [(1, Next { offset: 4, epoch: 4 })]);
+        positions.pass(1, 5);
+        assert!(positions.at_rest().is_empty() && !positions.has_unread());
         assert_eq!(positions.next(1).map(|next| next.offset), Some(5));
     }
 

@@ -671,7 +671,7 @@ impl Committer {
                 return Err(Interruption::OutOfPatience);
             }
         }
-        if began.elapsed() > STALL {
+        if !self.stalled && began.elapsed() > STALL {
             self.stall(stall, &self.health.last_error());
         }
         Ok(())

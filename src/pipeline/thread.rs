@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 
 use super::admit::{Admitted, Positions};
 use super::commit::{CommitSettings, Committer, Interruption, Pause, severity};
@@ -27,7 +27,6 @@ use super::engine::{Outcome, Times};
 use super::produce::{Destination, Writer};
 use crate::kafka::batch::{BatchBuffer, Record};
 use crate::kafka::client::BrokerHealth;
-use crate::kafka::failure::Failure;
 use crate::kafka::look::Look;
 use crate::kafka::position::{self, Gone, Next, Offsets, Reset, Restart};
 use crate::kafka::subscription::{Change, Noted, Subscription};
@@ -134,6 +133,8 @@ pub struct ScoringThread {
     cut: Vec<(i32, Option<i64>)>,
     /// Partitions to be read again from where they are.
     again: Vec<i32>,
+    /// Looks at single records, once that was needed.
+    look: Option<Look>,
 }
 
 impl ScoringThread {
@@ -189,6 +190,7 @@ impl ScoringThread {
             idle: true,
             cut: Vec::new(),
             again: Vec::new(),
+            look: None,
         };
         thread.fit_amount();
         thread.fit_challenger();
@@ -274,13 +276,12 @@ impl ScoringThread {
         {
             let batch = self.subscription.records(&mut self.buffer, wait);
             self.idle = batch.is_empty();
-            if !self.idle && self.subscription.is_made_anew() {
+            if !self.idle && self.subscription.is_recreated() {
                 // None of these are of the topic that the offsets so far are of.
                 drop(batch);
-                return self.begin_anew();
+                return self.begin_recreated();
             }
-            let Admitted { records, runs, ends, gone, cut, again } =
-                self.positions.admit(&batch, &self.subscription)?;
+            let Admitted { records, runs, gone, cut, again } = self.positions.admit(&batch, &self.subscription)?;
             let working = !records.is_empty() && !self.shutdown.is_aborted();
             let taken = Instant::now();
             let times =
@@ -325,13 +326,6 @@ impl ScoringThread {
                     leave_samples(&self.seat, &records, self.model.engine.outcomes());
                 }
             }
-            if !ends.is_empty() && !self.shutdown.is_aborted() {
-                // Nothing to score up to there: an idle group's lag is 0 all the same.
-                let ticket = self.committer.begin_batch()?;
-                self.next.clear();
-                self.next.extend(ends);
-                self.committer.finish_batch(ticket, &self.next)?;
-            }
             for (partition, position, begin) in gone {
                 let (end, gone) = (-1, Gone::Deleted { records: begin - position });
                 log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
@@ -342,29 +336,44 @@ impl ScoringThread {
         }
         if !self.again.is_empty() {
             let from = self.again.drain(..).filter_map(|partition| Some((partition, self.positions.next(partition)?)));
-            let from = from.collect();
-            self.seek(&from)?;
+            let sought = self.subscription.seek(&from.collect(), REWIND_PATIENCE);
+            sought.map_err(|error| Interruption::Redo(format!("reading again: {error}")))?;
         }
         for (partition, at) in std::mem::take(&mut self.cut) {
-            self.restart(partition, at, Gone::Truncated)?;
+            self.restart(partition, at)?;
         }
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.publish_lag();
             self.committer.serve();
-            let ends = self.positions.look_again();
-            self.seek(&ends)?;
+            self.pass_over_ends()?;
             self.try_again()?;
         }
         Ok(())
     }
 
-    /// Reads partitions again from here, where they are already.
-    fn seek(&self, from: &Offsets) -> Result<(), Interruption> {
-        if from.is_empty() {
-            return Ok(());
+    /// Where a resting partition's log goes on and holds nothing to score (transaction markers, records of transactions that
+    /// were aborted, compacted ones), commits its end: an idle group's lag is 0 all the same.
+    ///
+    /// Asked of a client of its own. The end as an entry of the batch (`enable.partition.eof`) would be simpler, but librdkafka
+    /// 2.12 counts it as a message read (`rd_kafka_q_serve_rkmessages`), and goes on behind it when the group is rearranged:
+    /// past the record that stands there by then, or outside of the log.
+    fn pass_over_ends(&mut self) -> Result<(), Interruption> {
+        for (partition, next) in self.positions.at_rest() {
+            let is_behind = self.subscription.log(partition).is_some_and(|(_, end)| end > next.offset);
+            if !is_behind || !self.subscription.partitions().contains(&partition) {
+                continue;
+            }
+            // What fails is asked again.
+            let look = look(&mut self.look, &self.settings.consumer);
+            let end = look.and_then(|look| {
+                look.end_behind(&self.settings.input_topic, partition, next.offset, INSPECTION_PATIENCE)
+            });
+            if let Ok(Some(offset)) = end {
+                self.positions.pass(partition, offset);
+                self.note(Offsets::from([(partition, Next { offset, ..next })]))?;
+            }
         }
-        let sought = self.subscription.seek(from, REWIND_PATIENCE);
-        sought.map_err(|error| Interruption::Redo(format!("reading again: {error}")))
+        Ok(())
     }
 
     /// Takes up the model that is to score, between two batches: what was scored keeps its version. Where the shelf is in
@@ -395,18 +404,8 @@ impl ScoringThread {
     }
 
     /// Answers one change of membership. The group waits for us: whatever fails, the partitions are released.
-    ///
-    /// Then the partitions that stay are sought where they are: librdkafka pauses them meanwhile, and believes that a batch
-    /// with a partition's end in it was read to behind that end (`rd_kafka_q_serve_rkmessages`, 2.12). It would go on past
-    /// the record that stands there by then, or outside of the log.
     fn answer(&mut self, change: Change) -> Result<(), Interruption> {
         self.instruments.rebalance();
-        self.change(change)?;
-        self.positions.doubt();
-        self.seek(&self.positions.all_next())
-    }
-
-    fn change(&mut self, change: Change) -> Result<(), Interruption> {
         match change {
             Change::Assigned(partitions) => {
                 log_events::kafka::PartitionsAssigned { thread: &self.settings.name, partitions: &partitions }.log();
@@ -542,29 +541,31 @@ impl ScoringThread {
     /// not known yet is asked again, and the other partitions go on meanwhile: a dead member's transaction may hold its
     /// offsets back until it times out.
     fn inspect(&mut self) -> Result<(), Interruption> {
-        if self.subscription.is_made_anew() {
-            self.begin_anew()?;
+        if self.subscription.is_recreated() {
+            self.begin_recreated()?;
         } else if self.subscription.topic_id().is_empty() {
             self.subscription.take_topic();
         }
-        let (known, mut failed) = self.subscription.committed_of_each(&self.waiting, INSPECTION_PATIENCE);
+        let what = "finding where partitions begin";
+        let (known, failed) = self.subscription.committed_of_each(&self.waiting, INSPECTION_PATIENCE);
+        let mut unknown = match failed.map(|failure| severity(&failure, what)) {
+            Some(Interruption::Redo(reason)) => Some(reason),
+            Some(other) => return Err(other),
+            None => None,
+        };
         for (partition, noted) in known {
             match self.begin(partition, noted.as_ref()) {
                 Ok(true) => self.waiting.retain(|waiting| *waiting != partition),
                 Ok(false) => {}
-                Err(Interruption::Redo(reason)) => failed = Some(Failure::lasting(RDKafkaErrorCode::Fail, reason)),
+                Err(Interruption::Redo(reason)) => unknown = Some(format!("{what}: {reason}")),
                 Err(other) => return Err(other),
             }
         }
-        self.inspected_again = Instant::now() + if failed.is_some() { INSPECTION_INTERVAL } else { BEGIN_INTERVAL };
+        self.inspected_again = Instant::now() + if unknown.is_some() { INSPECTION_INTERVAL } else { BEGIN_INTERVAL };
         if self.waiting.is_empty() {
             self.readiness.clear(&self.settings.name);
-        } else if let Some(failure) = failed {
-            let what = "finding where partitions begin";
-            if let fatal @ Interruption::Fatal(_) = severity(&failure, what) {
-                return Err(fatal);
-            }
-            self.readiness.hold(&self.settings.name, format!("{what}: {failure}"));
+        } else if let Some(reason) = unknown {
+            self.readiness.hold(&self.settings.name, reason);
         }
         Ok(())
     }
@@ -587,26 +588,25 @@ impl ScoringThread {
             (Some(_), None) => return Ok(true),
             (None, _) => log_events::pipeline::BeginsWithoutCommit { partition, offset: next.offset }.log(),
         }
-        self.note_begin(Offsets::from([(partition, next)])).map(|()| true)
+        self.note(Offsets::from([(partition, next)])).map(|()| true)
     }
 
     /// Where the group has no offset of a partition whose verdicts stand already, its offsets are lost.
-    fn refuse_to_rescore(&self, partition: i32, log: (i64, i64)) -> Result<(), Interruption> {
+    fn refuse_to_rescore(&mut self, partition: i32, log: (i64, i64)) -> Result<(), Interruption> {
         let (input, output) = (&self.settings.input_topic, &self.settings.destination.output);
-        let look = || -> KafkaResult<bool> {
-            let look = Look::new(&self.settings.consumer, REWIND_PATIENCE)?;
-            let Some(verdict) = look.last(output, partition)? else { return Ok(false) };
+        let mut is_scored = || -> KafkaResult<bool> {
+            let look = look(&mut self.look, &self.settings.consumer)?;
+            let Some(verdict) = look.last(output, partition, REWIND_PATIENCE)? else { return Ok(false) };
             let Some(source) = Source::of(&verdict.value) else { return Ok(false) };
             if source.topic != *input || source.partition != partition || !(log.0..log.1).contains(&source.offset) {
                 return Ok(false);
             }
             // A record that is younger than its verdict is of a topic that was deleted and made again.
-            let record = look.at(input, partition, source.offset)?;
+            let record = look.at(input, partition, source.offset, REWIND_PATIENCE)?;
             Ok(record.is_none_or(|record| record.timestamp <= verdict.timestamp))
         };
-        let is_scored =
-            look().map_err(|error| severity(&error.into(), &format!("looking for verdicts on {output}")))?;
-        if !is_scored {
+        let asked = is_scored().map_err(|error| severity(&error.into(), &format!("looking for verdicts on {output}")));
+        if !asked? {
             return Ok(());
         }
         let group = self.settings.consumer.get("group.id").unwrap_or_default();
@@ -617,8 +617,9 @@ impl ScoringThread {
         )))
     }
 
-    /// Commits, with the next commit, where partitions begin: whoever has no offset of them later has lost it.
-    fn note_begin(&mut self, next: Offsets) -> Result<(), Interruption> {
+    /// Commits, with the next commit, where partitions go on though nothing of them was scored. Where they begin, too: a group
+    /// without an offset of them has then lost it.
+    fn note(&mut self, next: Offsets) -> Result<(), Interruption> {
         let ticket = self.committer.begin_batch()?;
         self.committer.finish_batch(ticket, &next)
     }
@@ -643,8 +644,8 @@ impl ScoringThread {
 
     /// The input topic was deleted, and another one has its name: reads all that it holds.
     #[cold]
-    fn begin_anew(&mut self) -> Result<(), Interruption> {
-        // What was done before is of the old topic, and committed with its id: nobody goes on from there.
+    fn begin_recreated(&mut self) -> Result<(), Interruption> {
+        // What was done before is of the old topic, and committed with its id: no member goes on from there.
         let committed = self.committer.commit_all(&self.subscription);
         if committed.is_ok() {
             self.publish_all();
@@ -668,11 +669,11 @@ impl ScoringThread {
 
     /// A partition's log was cut short below what was read: goes on at `at`, or reads all that it holds.
     #[cold]
-    fn restart(&mut self, partition: i32, at: Option<i64>, gone: Gone) -> Result<(), Interruption> {
+    fn restart(&mut self, partition: i32, at: Option<i64>) -> Result<(), Interruption> {
         // What was done before is about offsets that must not be mixed with those that come.
         self.committer.commit_all(&self.subscription)?;
         self.publish_all();
-        self.restart_from(partition, self.positions.next(partition), at, gone)
+        self.restart_from(partition, self.positions.next(partition), at, Gone::Truncated)
     }
 
     fn restart_from(
@@ -690,7 +691,7 @@ impl ScoringThread {
         let to = Offsets::from([(partition, next)]);
         self.subscription.seek(&to, REWIND_PATIENCE).map_err(failed)?;
         // Below the last commit: without one of its own, a redo would go back to offsets that are gone.
-        self.note_begin(to)
+        self.note(to)
     }
 
     /// Under which readiness knows a partition that is left alone.
@@ -715,6 +716,14 @@ impl ScoringThread {
             self.instruments.lag(&self.settings.input_topic, lag.partition, lag.records, seconds);
         }
     }
+}
+
+/// The thread's client that looks at records, opened where it is not yet.
+fn look<'a>(slot: &'a mut Option<Look>, config: &ClientConfig) -> KafkaResult<&'a Look> {
+    Ok(match slot {
+        Some(look) => look,
+        None => slot.insert(Look::new(config)?),
+    })
 }
 
 /// Something was committed: what was thrown away before is no loop.

@@ -12,11 +12,12 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::poison::good;
 use super::support::broker::shared;
 use super::support::lake::{assert_complete, count, files, rows, rows_of};
 use super::support::process::{Running, finish, scorer};
 use super::support::s3::S3;
-use super::support::topics::Topics;
+use super::support::topics::{Record, Topics};
 use super::support::wait_for;
 
 /// Generous: the machine may be busy with other tests.
@@ -264,6 +265,54 @@ fn members_come_and_go_while_verdicts_do() {
     let archived = rows(folder.path());
     assert_complete(&topics, &archived, NONE_MISSING);
     assert_eq!(archived.len(), ROWS);
+}
+
+#[test]
+fn a_group_that_is_rearranged_while_it_is_idle_archives_every_verdict_once() {
+    let mut topics = Topics::create(shared(), 4);
+    let worker = topics.start_worker(&[]);
+    topics.group = super::support::unique("archive");
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut member = Running::start(archive(&topics, folder.path()));
+        member.wait_for_log("partitions assigned", LIMIT);
+        member
+    };
+    let mut verdicts = topics.subscribe(&topics.output);
+    let mut sent = 0;
+    // Bursts, so that a partition's end comes in a batch with verdicts; the members have then read them.
+    let mut send = |count: usize, members: &mut [&mut Running]| {
+        let values: Vec<String> = (0..count).map(|number| good(&format!("t{number}"))).collect();
+        let in_partition = |partition: i32| {
+            values.iter().map(move |value| Record { partition, value: Some(value.as_bytes()), ..Record::default() })
+        };
+        topics.send(&(0..4).flat_map(in_partition).collect::<Vec<_>>());
+        sent += 4 * count;
+        verdicts.wait_for("verdicts", sent, LIMIT);
+        for member in members {
+            wait_for("an idle member", LIMIT, || {
+                let lag: Vec<String> = member.series("fraud_scorer_archive_lag");
+                lag.iter().all(|series| series.ends_with(" 0")).then_some(())
+            });
+        }
+    };
+    let mut first = start();
+    for _ in 0..3 {
+        send(300, &mut [&mut first]);
+        let mut second = start();
+        send(1, &mut [&mut first, &mut second]);
+        second.terminate();
+        assert_eq!(second.finish(LIMIT).status.code(), Some(0));
+        send(1, &mut [&mut first]);
+    }
+    first.terminate();
+    assert_eq!(first.finish(LIMIT).status.code(), Some(0));
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+    catch_up(&topics, folder.path(), &[]);
+    let archived = rows(folder.path());
+    assert_complete(&topics, &archived, NONE_MISSING);
+    assert_eq!(archived.len(), sent);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::time::Duration;
 
+use super::poison::good;
 use super::support::broker::{Broker, shared};
 use super::support::process::Running;
-use super::support::topics::{Topics, faults};
+use super::support::topics::{Record, Topics, faults};
 use super::support::{CARD_ROWS, card_rows, python_tool, root, wait_for};
 
 /// Generous: the machine may be busy with other tests.
@@ -139,6 +140,40 @@ fn assert_ended_well(output: &std::process::Output) {
         "{}: {log}",
         output.status
     );
+}
+
+#[test]
+fn a_group_that_is_rearranged_while_it_is_idle_loses_and_doubles_nothing() {
+    const PARTITIONS: usize = 4;
+    const BURST: usize = 500;
+    let topics = Topics::create(shared(), PARTITIONS as i32);
+    let first = topics.start_worker(&[]);
+    let mut subscriber = topics.subscribe(&topics.output);
+    let mut sent = 0;
+    // Bursts, so that a partition's end comes in a batch with records.
+    let mut send = |count: usize| {
+        let values: Vec<String> = (0..count).map(|number| good(&format!("t{number}"))).collect();
+        let in_partition = |partition: i32| {
+            values.iter().map(move |value| Record { partition, value: Some(value.as_bytes()), ..Record::default() })
+        };
+        topics.send(&(0..PARTITIONS as i32).flat_map(in_partition).collect::<Vec<_>>());
+        sent += count * PARTITIONS;
+        subscriber.wait_for("verdicts", sent, LIMIT);
+    };
+    for _ in 0..3 {
+        send(BURST);
+        let mut second = Running::start(topics.worker());
+        second.wait_for_log("partitions assigned", LIMIT);
+        send(1);
+        send(BURST);
+        second.terminate();
+        assert_ended_well(&second.finish(LIMIT));
+        send(1);
+    }
+    first.terminate();
+    assert_ended_well(&first.finish(LIMIT));
+    subscriber.settle(Duration::from_millis(500));
+    assert_eq!(faults(&subscriber.seen, sent), Vec::<String>::new());
 }
 
 #[test]

@@ -126,6 +126,18 @@ fn a_partition_that_the_output_lacks_stops_alone_and_goes_on_when_it_is_there() 
     }
 }
 
+/// Verdicts go on, ten of them are there already; comparisons are dropped and counted.
+fn assert_verdicts_do_without_comparisons(topics: &Topics, worker: &mut Running) {
+    for round in 1..=3 {
+        send(topics, 0, None, 10);
+        wait_for_verdicts(topics, 0, 10 * (round + 1));
+    }
+    wait_for("dropped ones are counted", LIMIT, || {
+        send(topics, 0, None, 1);
+        worker.value("fraud_scorer_challenger_dropped_total").filter(|dropped| *dropped > 0.0)
+    });
+}
+
 #[test]
 fn a_comparison_topic_that_is_gone_stops_no_verdict() {
     for guarantee in GUARANTEES {
@@ -148,14 +160,7 @@ fn a_comparison_topic_that_is_gone_stops_no_verdict() {
         send(&topics, 0, None, 10);
         topics.subscribe(&comparisons).wait_for("comparisons", 10, LIMIT);
         topics.delete(&comparisons);
-        for round in 1..=3 {
-            send(&topics, 0, None, 10);
-            wait_for_verdicts(&topics, 0, 10 * (round + 1));
-        }
-        wait_for("dropped ones are counted", LIMIT, || {
-            send(&topics, 0, None, 1);
-            worker.value("fraud_scorer_challenger_dropped_total").filter(|dropped| *dropped > 0.0)
-        });
+        assert_verdicts_do_without_comparisons(&topics, &mut worker);
         assert_eq!(worker.get("/readyz").0, 200);
         end(worker, 0);
     }
@@ -183,14 +188,7 @@ fn a_comparison_topic_that_is_forbidden_stops_no_verdict() {
         send(&topics, 0, None, 10);
         topics.subscribe(&comparisons).wait_for("comparisons", 10, LIMIT);
         broker.forbid_writing(&comparisons);
-        for round in 1..=3 {
-            send(&topics, 0, None, 10);
-            wait_for_verdicts(&topics, 0, 10 * (round + 1));
-        }
-        wait_for("dropped ones are counted", LIMIT, || {
-            send(&topics, 0, None, 1);
-            worker.value("fraud_scorer_challenger_dropped_total").filter(|dropped| *dropped > 0.0)
-        });
+        assert_verdicts_do_without_comparisons(&topics, &mut worker);
         wait_for("ready", LIMIT, || (worker.get("/readyz").0 == 200).then_some(()));
         end(worker, 0);
     }

@@ -1,0 +1,145 @@
+//! What librdkafka calls of a member of the group: it is written down for [`super::Subscription`], which asks between batches.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::kafka::client::{self, BrokerHealth};
+use crate::kafka::oauth;
+use crate::kafka::statistics::{PartitionLag, Statistics};
+use crate::log_events;
+use crate::telemetry::clients::Client;
+
+/// What librdkafka calls.
+pub(super) struct Events {
+    pub(super) topic: String,
+    pub(super) changes: Mutex<Vec<(bool, Vec<i32>)>>,
+    pub(super) leaving: AtomicBool,
+    pub(super) health: Arc<BrokerHealth>,
+    pub(super) lag: Mutex<Vec<PartitionLag>>,
+    /// Partitions whose position librdkafka found outside of their log.
+    pub(super) resets: Mutex<Vec<i32>>,
+    /// The topic's id (KIP-516), as the broker named it last.
+    pub(super) topic_id: Mutex<Option<String>>,
+    /// The user wants to see librdkafka's debug lines.
+    pub(super) is_debugged: bool,
+    pub(super) metrics: Client,
+}
+
+/// The partition of a line that says that librdkafka goes on elsewhere: `TOPIC [PARTITION]: offset reset (at …`, the only
+/// way in which it tells.
+fn reset_partition(facility: &str, line: &str) -> Option<i32> {
+    let (before, _) = line.split_once("]: offset reset (at ").filter(|_| facility == "OFFSET")?;
+    before.rsplit_once('[')?.1.parse().ok()
+}
+
+/// The new id in a line of `debug=metadata`, `Topic TOPIC changed id from ID to ID`: librdkafka reads on at its old offsets
+/// when a topic is deleted and made again, and tells in no other way.
+fn new_topic_id<'a>(facility: &str, line: &'a str, topic: &str) -> Option<&'a str> {
+    let (before, id) = line.rsplit_once(" to ").filter(|_| facility == "METADATA")?;
+    let (name, _) = before.rsplit_once(" changed id from ")?;
+    name.ends_with(&format!("Topic {topic}")).then_some(id.trim())
+}
+
+impl ClientContext for Events {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token()
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(id) = new_topic_id(facility, message, &self.topic)
+            && let Ok(mut known) = self.topic_id.lock()
+        {
+            *known = Some(id.to_owned());
+        }
+        if matches!(level, RDKafkaLogLevel::Debug) && !self.is_debugged {
+            return;
+        }
+        if let Some(partition) = reset_partition(facility, message)
+            && let Ok(mut resets) = self.resets.lock()
+        {
+            resets.push(partition);
+        }
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.health.report(&error, reason);
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        let Some(statistics) = Statistics::read(json) else { return };
+        if statistics.is_connected() {
+            self.health.reached();
+        }
+        self.metrics.report(&statistics);
+        if let Ok(mut slot) = self.lag.lock() {
+            *slot = statistics.lag(&self.topic);
+        }
+    }
+}
+
+impl ConsumerContext for Events {
+    /// Only writes the change down: see the module's words. The exception is a member that is leaving, whose work is
+    /// committed already.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.leaving.load(Ordering::Acquire) {
+            let outcome = match consumer.rebalance_protocol() {
+                // Closing waits for an answer; what is accepted is revoked again at once.
+                RebalanceProtocol::Cooperative if assigned => consumer.incremental_assign(list),
+                _ if assigned => consumer.assign(list),
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+                _ => consumer.unassign(),
+            };
+            if let Err(error) = outcome {
+                log_events::kafka::LeavingPartitions { error: &error }.log();
+            }
+            return;
+        }
+        let partitions = list.elements().iter().map(|element| element.partition()).collect();
+        if let Ok(mut changes) = self.changes.lock() {
+            changes.push((assigned, partitions));
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            // At least once: the next commit carries the same or later offsets.
+            log_events::kafka::OffsetCommitFailed { error: &error }.log();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{new_topic_id, reset_partition};
+
+    #[test]
+    fn a_reset_is_read_from_librdkafkas_line_and_from_no_other() {
+        let line =
+            "transactions.v2 [31]: offset reset (at offset 50 (leader epoch 0), broker 1) to cached BEGINNING offset";
+        assert_eq!(reset_partition("OFFSET", line), Some(31));
+        assert_eq!(reset_partition("FETCH", line), None);
+        assert_eq!(reset_partition("OFFSET", "transactions [3]: something else"), None);
+    }
+
+    #[test]
+    fn a_topics_new_id_is_read_from_librdkafkas_line_and_from_no_other() {
+        let line =
+            "[thrd:main]: Topic transactions.v2 changed id from AAAAAAAAAAAAAAAAAAAAAA to pBq1Dl7xQ_yIMK9bK7HbCQ";
+        assert_eq!(new_topic_id("METADATA", line, "transactions.v2"), Some("pBq1Dl7xQ_yIMK9bK7HbCQ"));
+        assert_eq!(new_topic_id("METADATA", line, "v2"), None);
+        assert_eq!(new_topic_id("METADATA", line, "transactions"), None);
+        assert_eq!(new_topic_id("TOPIC", line, "transactions.v2"), None);
+        assert_eq!(new_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0", "transactions.v2"), None);
+    }
+}
