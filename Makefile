@@ -108,14 +108,17 @@ test: ## Everything that must pass before a change goes in; a part of it: STAGES
 	@MAKE='$(MAKE)' STAGES='$(STAGES)' scripts/test.sh
 
 .PHONY: lint
-lint: python-env ## Formatting, clippy, dependency rules, ruff
+lint: python-env ## Formatting, clippy, ruff
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
 	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
 	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
+
+.PHONY: deny
+deny: # Rules on licences and sources of the dependencies
+	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
 
 .PHONY: docs
 docs: ## Write docs/METRICS.md and docs/LOGS.md anew, from the definitions in the code
@@ -155,6 +158,12 @@ test-deploy: python-env airflow-env mlflow-env test-http # Tests of scripts, ima
 test-http: onnxruntime test-env # Tests of the HTTP API against its description, and of the console in Chromium
 	$(CARGO) test --workspace --locked --no-run --quiet
 	.runtime/test-venv/bin/pytest -q tests/http
+
+.PHONY: prepare
+prepare: airflow-env mlflow-env test-env # What the stages after test-rust need
+	@scripts/spark-env.sh
+	@scripts/drift-env.sh
+	@scripts/cargo-deny.sh --version
 
 .PHONY: clean
 clean: ## Remove what can be made again; keeps MLflow runs and the broker's data

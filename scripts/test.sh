@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-known=(lint test-rust test-python test-spark test-drift test-deploy test-http)
+known=(lint test-rust deny test-python test-spark test-drift test-deploy test-http)
 # test-http is part of test-deploy.
-read -ra stages <<<"${STAGES:-${known[*]:0:6}}"
+read -ra stages <<<"${STAGES:-${known[*]:0:7}}"
 for stage in "${stages[@]}"; do
     # Other targets, such as clean, are no stages.
     [[ " ${known[*]} " == *" $stage "* ]] || {
@@ -28,17 +28,28 @@ cost() {
     echo "$((SECONDS - $1)) s$( ((all > $3)) && echo ", processors $(((busy - $2) * 100 / (all - $3))) % busy")"
 }
 
+make=("${MAKE:-make}" --no-print-directory)
+
 failed=()
 for stage in "${stages[@]}"; do
     read -r busy all <<<"$(processors)"
     begun=$SECONDS
     echo "==> $stage"
-    if "${MAKE:-make}" --no-print-directory "$stage"; then
+    preparing=
+    if [[ $stage == test-rust && $stage != "${stages[-1]}" ]]; then
+        # Downloads and a build for the stages that follow, in what this one leaves of the processors. What fails there is
+        # made, and told, by the stage that needs it.
+        mkdir -p .runtime
+        nice -n 19 "${make[@]}" prepare &>.runtime/prepare.log &
+        preparing=$!
+    fi
+    if "${make[@]}" "$stage"; then
         echo "==> $stage passed in $(cost "$begun" "$busy" "$all")"
     else
         echo "==> $stage FAILED after $(cost "$begun" "$busy" "$all")"
         failed+=("$stage")
     fi
+    [[ -z $preparing ]] || wait "$preparing" || true
 done
 if ((${#failed[@]})); then
     echo "failed: ${failed[*]}"
