@@ -12,8 +12,9 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line and what each command does |
-//! | [`worker`] | start-up order, threads, how they end |
-//! | [`pipeline`] | the straight line from record to verdict, and the guarantees |
+//! | [`worker`] | start-up order, the threads, what they do next |
+//! | [`pipeline`] | the straight line from record to verdict |
+//! | [`transaction`] | commits: the two guarantees |
 //! | [`model`] | bundles: verified on load, scored by our kernels or ONNX Runtime |
 //! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
@@ -43,4 +44,5 @@ pub mod scoring_service;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;
+pub mod transaction;
 pub mod worker;

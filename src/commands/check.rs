@@ -16,8 +16,8 @@ use crate::model::manifest::Manifest;
 use crate::model::runtime;
 use crate::model::source::{Candidate, ModelSource};
 use crate::model::trees::verify::Agreement;
-use crate::pipeline::commit::Guarantee;
 use crate::pipeline::shadow::Columns;
+use crate::transaction::Guarantee;
 use crate::worker::WorkerSettings;
 
 /// How long one question to the broker may take.

@@ -32,13 +32,13 @@ use crate::kafka::startup::Topics;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::ChallengerSettings;
 use crate::model::source::Candidate;
-use crate::pipeline::commit::Guarantee;
 use crate::pipeline::shadow::Share;
 use crate::scoring_service::Scoring;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
 use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
+use crate::transaction::Guarantee;
 use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 const TRANSACTIONS: &str = "transactions";

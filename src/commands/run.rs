@@ -20,7 +20,6 @@ use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, ChallengerSlot};
 use crate::model::registry::follower::Follower;
 use crate::model::source::{Candidate, ModelSource};
-use crate::pipeline::commit::Guarantee;
 use crate::pipeline::shadow::Share;
 use crate::scoring_service::Scoring;
 use crate::shutdown::Shutdown;
@@ -28,6 +27,7 @@ use crate::signals::Signals;
 use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::spans::export::{Exporter, Names};
+use crate::transaction::Guarantee;
 use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 /// Beyond the drain: how long leaving the group may take before the process ends regardless.

@@ -41,6 +41,7 @@ pub struct RecordQueue<C: ConsumerContext + 'static> {
 unsafe impl<C: ConsumerContext + 'static> Send for RecordQueue<C> {}
 
 /// Memory for the pointers of one batch, reused from batch to batch.
+#[derive(Default)]
 pub struct BatchBuffer {
     messages: Vec<*mut Message>,
     capacity: usize,

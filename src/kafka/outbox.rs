@@ -1,13 +1,13 @@
 //! The outbox: verdicts and dead letters out, delivery reports back.
 //!
 //! ```text
-//!  pipeline ── send(ticket) ──► librdkafka's queue ──► broker
+//!  pipeline ── send(batch) ──► librdkafka's queue ──► broker
 //!     ▲                                                   │
-//!     └── undelivered(ticket), failure() ◄── Ledger ◄── settled, on librdkafka's threads
+//!     └── undelivered(batch), failure() ◄── Ledger ◄── settled, on librdkafka's threads
 //! ```
 //!
-//! A ticket names the batch a message belongs to. At least once, a batch's offsets may be committed when its ticket has
-//! nothing undelivered; exactly once, the transaction counts for itself and tickets only feed the failure report.
+//! Each message carries the number of its batch. At least once, a batch's offsets may be committed when nothing of it is
+//! undelivered; exactly once, the transaction counts for itself.
 
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ const SOURCE_PARTITION: &CStr = c"source.partition";
 const SOURCE_OFFSET: &CStr = c"source.offset";
 
 /// How many batches may be undelivered at a time; a power of two.
-pub const TICKETS: usize = 1024;
+pub const BATCHES: usize = 1024;
 
 /// Most messages of one producer that are remembered as refused: a request holds up to 10,000, and what is not remembered
 /// is refused again.
@@ -89,7 +89,7 @@ impl Reports for Ledger {
             // Before the count: who sees nothing undelivered must see that something failed.
             self.failed.store(true, Ordering::Release);
         }
-        self.undelivered[(tag / Kind::TAGS) % TICKETS].fetch_sub(1, Ordering::Release);
+        self.undelivered[(tag / Kind::TAGS) % BATCHES].fetch_sub(1, Ordering::Release);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -151,7 +151,7 @@ impl Kind {
     /// All of them; the index of each is `kind as usize`.
     pub const ALL: [Kind; 3] = [Kind::Verdict, Kind::DeadLetter, Kind::Comparison];
 
-    /// Tags of one ticket: room for every kind.
+    /// Tags of one batch: room for every kind.
     const TAGS: usize = 4;
 }
 
@@ -188,7 +188,7 @@ impl Outbox {
     /// `topics`.
     pub fn open(config: &ClientConfig, topics: &[&str], health: Arc<BrokerHealth>) -> KafkaResult<Outbox> {
         let ledger = Ledger {
-            undelivered: (0..TICKETS).map(|_| AtomicI64::new(0)).collect(),
+            undelivered: (0..BATCHES).map(|_| AtomicI64::new(0)).collect(),
             largest_refused: Kind::ALL.map(|_| AtomicUsize::new(0)),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -238,15 +238,15 @@ impl Outbox {
         &self,
         (kind, topic): (Kind, &str),
         partition: i32,
-        ticket: usize,
+        batch: usize,
         messages: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [u8])>,
         buffer: &mut ProduceBuffer,
     ) -> Result<Produced, Failure> {
         let count = messages.len();
-        let undelivered = &self.ledger().undelivered[ticket % TICKETS];
+        let undelivered = &self.ledger().undelivered[batch % BATCHES];
         // Before the messages can be delivered; what was not queued is taken back.
         undelivered.fetch_add(count as i64, Ordering::Relaxed);
-        let produced = self.producer.produce(topic, partition, tag(ticket, kind), messages, buffer);
+        let produced = self.producer.produce(topic, partition, tag(batch, kind), messages, buffer);
         let queued = match produced {
             Ok(Produced::All) => count,
             Ok(Produced::Full(queued)) => queued,
@@ -258,11 +258,11 @@ impl Outbox {
     }
 
     /// Queues one message with headers.
-    pub fn send(&self, message: &Outgoing<'_>, ticket: usize) -> Result<Produced, Failure> {
+    pub fn send(&self, message: &Outgoing<'_>, batch: usize) -> Result<Produced, Failure> {
         let Outgoing { kind, topic, partition, key, value, headers } = message;
-        let undelivered = &self.ledger().undelivered[ticket % TICKETS];
+        let undelivered = &self.ledger().undelivered[batch % BATCHES];
         undelivered.fetch_add(1, Ordering::Relaxed);
-        let produced = self.producer.produce_one(topic, *partition, tag(ticket, *kind), *key, *value, headers);
+        let produced = self.producer.produce_one(topic, *partition, tag(batch, *kind), *key, *value, headers);
         if !matches!(produced, Ok(Produced::All)) {
             undelivered.fetch_sub(1, Ordering::Relaxed);
         }
@@ -284,9 +284,9 @@ impl Outbox {
         self.producer.outstanding() > 0
     }
 
-    /// Messages of this ticket that are not delivered.
-    pub fn undelivered(&self, ticket: usize) -> i64 {
-        self.ledger().undelivered[ticket % TICKETS].load(Ordering::Acquire)
+    /// Messages of this batch that are not delivered.
+    pub fn undelivered(&self, batch: usize) -> i64 {
+        self.ledger().undelivered[batch % BATCHES].load(Ordering::Acquire)
     }
 
     /// The first message that was not delivered, where there is one; a verdict or dead letter before any comparison.
@@ -316,7 +316,7 @@ impl Outbox {
     }
 }
 
-fn tag(ticket: usize, kind: Kind) -> usize {
-    // Wraps with the ticket, which is reused long before.
-    ticket.wrapping_mul(Kind::TAGS) + kind as usize
+fn tag(batch: usize, kind: Kind) -> usize {
+    // Wraps with the batch, which is reused long before.
+    batch.wrapping_mul(Kind::TAGS) + kind as usize
 }

@@ -3,12 +3,12 @@
 //! librdkafka's own reset (`auto.offset.reset`) goes on somewhere in silence. This finds out what is missing between a
 //! position and the log: every record that the log holds is scored, and what is gone is said.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 
 /// The next offset to read of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Next {
     /// Offset of the next record.
     pub offset: i64,
@@ -21,7 +21,15 @@ pub struct Next {
 pub const NO_EPOCH: i32 = -1;
 
 /// The next offsets to read, by partition.
-pub type Offsets = HashMap<i32, Next>;
+pub type Offsets = BTreeMap<i32, Next>;
+
+/// Adds `next` to `into`, the later offset winning.
+pub fn merge(into: &mut Offsets, next: &Offsets) {
+    for (&partition, &next) in next {
+        let slot = into.entry(partition).or_insert(next);
+        *slot = next.max(*slot);
+    }
+}
 
 impl Next {
     /// An offset that no record was read before.
@@ -164,5 +172,17 @@ mod tests {
             assert_eq!(Reset::of(ClientConfig::new().set("auto.offset.reset", value)), reset);
         }
         assert_eq!(Reset::of(&ClientConfig::new()), Reset::Earliest);
+    }
+
+    #[test]
+    fn offsets_only_advance() {
+        let offsets =
+            |all: [(i32, i64); 3]| all.map(|(partition, offset)| (partition, Next { offset, epoch: 2 })).into();
+        let mut ready: Offsets = offsets([(0, 10), (1, 5), (2, 0)]);
+        merge(&mut ready, &offsets([(0, 8), (1, 6), (2, 1)]));
+        assert_eq!(ready, offsets([(0, 10), (1, 6), (2, 1)]));
+        let later = Next { offset: 10, epoch: 3 };
+        merge(&mut ready, &Offsets::from([(0, later)]));
+        assert_eq!(ready[&0], later, "the same place, of a later leader");
     }
 }

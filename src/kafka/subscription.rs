@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  broker ──► librdkafka ──► changes()  ──► the pipeline finishes its work ──► accept / release
-//!                       └──► records()  ──► Batch
+//!                       └──► queue()    ──► Batch
 //! ```
 //!
 //! librdkafka calls back in the middle of a poll when partitions come or go. The callback only writes the change down;
@@ -11,6 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +33,7 @@ use crate::telemetry::clients::{Client, Role};
 
 mod events;
 
-use self::events::Events;
+pub use self::events::Events;
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -59,12 +60,10 @@ pub struct Noted {
 /// Membership of one scoring thread in the group.
 pub struct Subscription {
     // Order of fields is order of drop: the queue before the consumer it belongs to.
-    queue: RecordQueue<Events>,
+    queue: Rc<RecordQueue<Events>>,
     consumer: Arc<BaseConsumer<Events>>,
     topic: String,
     owned: Vec<i32>,
-    /// Those of the owned partitions that deliver records: they have begun and are not paused.
-    active: Vec<i32>,
     /// The id of the topic that offsets are of; `None` until it is looked at.
     topic_id: Option<String>,
     /// What ends this member.
@@ -92,14 +91,13 @@ impl Subscription {
             metrics: Client::opened(Role::Consumer),
         };
         let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);
-        let queue = RecordQueue::new(consumer.clone());
+        let queue = Rc::new(RecordQueue::new(consumer.clone()));
         consumer.subscribe(&[topic])?;
         Ok(Subscription {
             queue,
             consumer,
             topic: topic.to_owned(),
             owned: Vec::new(),
-            active: Vec::new(),
             topic_id: None,
             failed: Cell::new(None),
             refused: RefCell::new(None),
@@ -157,13 +155,6 @@ impl Subscription {
 
     /// Takes newly assigned partitions, from their committed offsets.
     pub fn accept(&mut self, partitions: &[i32]) -> KafkaResult<()> {
-        self.accept_waiting(partitions)?;
-        partitions.iter().for_each(|&partition| self.activate(partition));
-        Ok(())
-    }
-
-    /// Takes newly assigned partitions; each delivers nothing before [`Subscription::begin`].
-    pub fn accept_waiting(&mut self, partitions: &[i32]) -> KafkaResult<()> {
         for &partition in partitions {
             self.queue.forward(&self.topic, partition);
             if !self.owned.contains(&partition) {
@@ -176,50 +167,21 @@ impl Subscription {
         }
     }
 
-    /// Lets an owned partition deliver, from here on. `false`: librdkafka is not so far yet, try again.
-    pub fn begin(&mut self, partition: i32, next: Next, patience: Duration) -> KafkaResult<bool> {
+    /// Reads a partition that was just accepted from here on. `false`: librdkafka is not so far yet, try again.
+    pub fn begin(&self, partition: i32, next: Next, patience: Duration) -> KafkaResult<bool> {
         match self.seek(&Offsets::from([(partition, next)]), patience) {
-            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress)) => {
-                return Ok(false);
-            }
-            sought => sought?,
+            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress)) => Ok(false),
+            sought => sought.map(|()| true),
         }
-        self.activate(partition);
-        Ok(true)
     }
 
     /// Gives partitions up.
     pub fn release(&mut self, partitions: &[i32]) -> KafkaResult<()> {
         self.owned.retain(|owned| !partitions.contains(owned));
-        self.active.retain(|active| !partitions.contains(active));
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
             _ => self.consumer.unassign(),
         }
-    }
-
-    /// Reads again from the last commit: after work was thrown away. `begun` says where each partition was begun, which is
-    /// where one goes back to that has no commit since, or one of a topic that is gone.
-    ///
-    /// Seeks rather than unassigns and assigns anew: stopping a partition's fetcher resets the forward of its queue some
-    /// time later, which may be after the next assignment has set it, and then nothing is delivered any more.
-    ///
-    /// Returns where each partition goes on.
-    pub fn rewind(&mut self, begun: &Offsets, patience: Duration) -> KafkaResult<Offsets> {
-        let read: Vec<i32> = self.owned.iter().copied().filter(|partition| begun.contains_key(partition)).collect();
-        if read.is_empty() {
-            return Ok(Offsets::new());
-        }
-        let committed = self.committed(&read, patience)?;
-        let next = |partition: &i32| {
-            let begun = begun.get(partition).copied().unwrap_or(Next::at(0));
-            let noted = committed.iter().find(|noted| noted.partition == *partition);
-            let usable = noted.filter(|noted| self.is_of_this_topic(noted));
-            (*partition, usable.map_or(begun, |noted| noted.next.max(begun)))
-        };
-        let back = read.iter().map(next).collect();
-        self.seek(&back, patience)?;
-        Ok(back)
     }
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
@@ -230,32 +192,16 @@ impl Subscription {
     }
 
     /// Leaves a partition alone until [`Subscription::resume`].
-    pub fn pause(&mut self, partition: i32) -> KafkaResult<()> {
-        self.active.retain(|active| *active != partition);
+    pub fn pause(&self, partition: i32) -> KafkaResult<()> {
         self.consumer.pause(&self.list(&[partition]))
     }
 
-    /// Goes on with a paused partition, from its last commit or where it was begun.
-    pub fn resume(&mut self, partition: i32, begun: Next, patience: Duration) -> KafkaResult<Offsets> {
-        self.consumer.resume(&self.list(&[partition]))?;
-        let back = self.rewind(&Offsets::from([(partition, begun)]), patience)?;
-        // Not before it is back: a record that was fetched meanwhile would be taken for the next one.
-        self.activate(partition);
-        Ok(back)
+    /// Goes on with a paused partition.
+    pub fn resume(&self, partition: i32) -> KafkaResult<()> {
+        self.consumer.resume(&self.list(&[partition]))
     }
 
-    fn activate(&mut self, partition: i32) {
-        if self.owned.contains(&partition) && !self.active.contains(&partition) {
-            self.active.push(partition);
-        }
-    }
-
-    /// The partitions this member owns that deliver records.
-    pub fn partitions(&self) -> &[i32] {
-        &self.active
-    }
-
-    /// All partitions this member owns.
+    /// The partitions this member owns.
     pub fn owned(&self) -> &[i32] {
         &self.owned
     }
@@ -293,6 +239,11 @@ impl Subscription {
     /// The next batch; waits up to `wait` for its first record.
     pub fn records<'a>(&'a self, buffer: &'a mut BatchBuffer, wait: Duration) -> Batch<'a> {
         self.queue.fill(buffer, wait)
+    }
+
+    /// Where the records of owned partitions come: for batches that live on while the subscription is asked something.
+    pub fn queue(&self) -> Rc<RecordQueue<Events>> {
+        self.queue.clone()
     }
 
     /// What a transaction needs to commit this member's offsets (KIP-447).

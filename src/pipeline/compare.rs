@@ -11,7 +11,6 @@
 
 use fraud_wire::verdict::Decision;
 
-use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
 use super::encode::{RowSource, transaction_id};
 use super::engine::{Engine, ScoredRow};
@@ -21,6 +20,8 @@ use crate::kafka::batch::Record;
 use crate::kafka::outbox::Kind;
 use crate::model::exchange::LoadedModel;
 use crate::telemetry::metrics::Tally;
+use crate::transaction::Interruption;
+use crate::transaction::committer::Committer;
 
 /// Longest transaction id that a comparison repeats, bytes: a topic takes no message of any size.
 const LONGEST_ID: u32 = 4096;
@@ -94,7 +95,6 @@ impl Comparer {
         engine: &Engine,
         shadow: &Shadow,
         committer: &mut Committer,
-        ticket: usize,
         tally: &mut Tally,
     ) -> Result<u64, Interruption> {
         self.gathered.clear();
@@ -114,7 +114,7 @@ impl Comparer {
             let index = row.meta.record as usize;
             let record = &records[index];
             if partition != Some(record.partition()) || self.gathered.is_full() {
-                self.gathered.send(Kind::Comparison, topic, records, committer, ticket)?;
+                self.gathered.send(Kind::Comparison, topic, records, committer)?;
                 partition = Some(record.partition());
             }
             let begin = self.gathered.values.len();
@@ -134,7 +134,7 @@ impl Comparer {
             self.gathered.end_message(index);
         }
         if let Some(topic) = &self.topic {
-            self.gathered.send(Kind::Comparison, topic, records, committer, ticket)?;
+            self.gathered.send(Kind::Comparison, topic, records, committer)?;
         }
         Ok(dropped)
     }

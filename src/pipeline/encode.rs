@@ -6,7 +6,6 @@
 use fraud_wire::dead_letter::{Rejection, headers};
 use fraud_wire::trace_context::{TRACEPARENT_HEADER, TRACESTATE_HEADER};
 use fraud_wire::verdict::Decision;
-use serde::Deserialize;
 
 use super::decode::TransactionId;
 use super::engine::ScoredRow;
@@ -22,28 +21,6 @@ pub struct RowSource {
     pub offset: i64,
     /// Row within the message.
     pub row: u32,
-}
-
-/// Where the record of a verdict or a comparison stood, read back from its JSON.
-#[derive(Debug, Deserialize)]
-pub struct Source {
-    /// Input topic.
-    pub topic: String,
-    /// Partition of the input topic.
-    pub partition: i32,
-    /// Offset within the partition.
-    pub offset: i64,
-}
-
-impl Source {
-    /// That of a message's value; `None` where it is neither verdict nor comparison.
-    pub fn of(value: &[u8]) -> Option<Source> {
-        #[derive(Deserialize)]
-        struct Sourced {
-            source: Source,
-        }
-        serde_json::from_slice::<Sourced>(value).ok().map(|sourced| sourced.source)
-    }
 }
 
 /// Appends the inside of the JSON string that is a row's id; its place where it has none, or one over `longest` bytes.

@@ -9,7 +9,6 @@
 //!
 //! | module | takes | gives |
 //! |---|---|---|
-//! | [`admit`] | a batch | its records that are ours and new, in runs of a partition |
 //! | [`decode`] ([`json`]) | a record's bytes | [`decode::Rows`] or a `Rejection` |
 //! | [`engine`] | a batch of payloads | an outcome each; owns the reused buffers, knows no Kafka |
 //! | [`decide`] | a score | a `Decision` (pure) |
@@ -17,15 +16,11 @@
 //! | [`produce`] | records and outcomes | messages in input order |
 //! | [`shadow`] | the batch's rows | a challenger's scores, which no verdict sees |
 //! | [`compare`] | both models' scores | metrics, and messages where asked for |
-//! | [`commit`] | queued messages and offsets | the guarantee |
-//! | [`thread`] | membership, batches, shutdown | the loop that drives the others |
 //!
 //! A thread owns everything it touches: no channel, no lock and no shared buffer between stages (exactly once, one
 //! message a commit passes to its notary). A bad record is a
 //! value (it becomes a dead letter); an [`commit::Interruption`] concerns the whole batch.
 
-pub mod admit;
-pub mod commit;
 pub mod compare;
 pub mod decide;
 pub mod decode;
@@ -34,4 +29,3 @@ pub mod engine;
 pub mod json;
 pub mod produce;
 pub mod shadow;
-pub mod thread;

@@ -20,7 +20,6 @@ use fraud_wire::dead_letter::{self, ErrorClass, Rejection};
 use fraud_wire::trace_context::{TRACEPARENT_HEADER, TRACESTATE_HEADER, TraceContext};
 use fraud_wire::verdict::Decision;
 
-use super::commit::{Committer, Interruption};
 use super::decode::EventTime;
 use super::encode::{Encoder, RowSource};
 use super::engine::{Outcome, ScoredRow};
@@ -31,6 +30,8 @@ use crate::model::exchange::{LoadedModel, ThreadModel};
 use crate::telemetry::metrics::Tally;
 use crate::telemetry::spans::{self, Ended, Place, RecordSpan, Tracer};
 use crate::telemetry::suspicious::Noticed;
+use crate::transaction::Interruption;
+use crate::transaction::committer::Committer;
 
 const TRACEPARENT: &CStr = c"traceparent";
 const TRACESTATE: &CStr = c"tracestate";
@@ -120,7 +121,6 @@ impl Gathered {
         topic: &str,
         records: &[Record<'_>],
         committer: &mut Committer,
-        ticket: usize,
     ) -> Result<(), Interruption> {
         let Some(first) = self.waiting.first() else { return Ok(()) };
         let partition = records[first.record as usize].partition();
@@ -130,7 +130,7 @@ impl Gathered {
             let Waiting { record, end } = waiting[index];
             (records[record as usize].key(), &values[begin..end as usize])
         });
-        committer.send_together((kind, topic), partition, ticket, messages)?;
+        committer.send_together((kind, topic), partition, messages)?;
         self.clear();
         Ok(())
     }
@@ -156,7 +156,6 @@ impl Writer {
         (records, taken): (&[Record<'_>], Instant),
         model: &ThreadModel,
         committer: &mut Committer,
-        ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
         self.taken = taken;
@@ -164,34 +163,27 @@ impl Writer {
         let mut partition = None;
         for (index, (record, outcome)) in records.iter().zip(model.engine.outcomes()).enumerate() {
             if partition != Some(record.partition()) || self.verdicts.is_full() {
-                self.send_waiting(records, committer, ticket)?;
+                self.send_waiting(records, committer)?;
                 partition = Some(record.partition());
             }
             let refusal = committer.refusal(record.partition(), record.offset());
             match outcome {
                 Outcome::Scored(_) if let Some(reason) = refusal.and_then(|refusal| refusal.verdict.clone()) => {
                     let rejection = self.undeliverable(record, &reason);
-                    self.dead_letter(record, &rejection, model, committer, ticket, tally)?;
+                    self.dead_letter(record, &rejection, model, committer, tally)?;
                 }
-                Outcome::Scored(rows) => {
-                    self.verdicts(records, index, model, rows.clone(), committer, ticket, tally)?
-                }
+                Outcome::Scored(rows) => self.verdicts(records, index, model, rows.clone(), committer, tally)?,
                 Outcome::Rejected(rejection) => {
-                    self.dead_letter(record, rejection, model, committer, ticket, tally)?;
+                    self.dead_letter(record, rejection, model, committer, tally)?;
                 }
             }
         }
-        self.send_waiting(records, committer, ticket)
+        self.send_waiting(records, committer)
     }
 
     /// Sends the verdicts that wait.
-    fn send_waiting(
-        &mut self,
-        records: &[Record<'_>],
-        committer: &mut Committer,
-        ticket: usize,
-    ) -> Result<(), Interruption> {
-        self.verdicts.send(Kind::Verdict, &self.destination.output, records, committer, ticket)
+    fn send_waiting(&mut self, records: &[Record<'_>], committer: &mut Committer) -> Result<(), Interruption> {
+        self.verdicts.send(Kind::Verdict, &self.destination.output, records, committer)
     }
 
     #[allow(clippy::too_many_arguments)] // one batch's context; a struct for it would only be unpacked here
@@ -202,7 +194,6 @@ impl Writer {
         model: &ThreadModel,
         rows: Range<usize>,
         committer: &mut Committer,
-        ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
         let record = &records[index];
@@ -211,7 +202,7 @@ impl Writer {
             && let Some(rejection) = self.first_too_large(record, model, rows.clone(), limit)
         {
             // One row's verdict that its topic does not take rejects the message: whole or not at all.
-            return self.dead_letter(record, &rejection, model, committer, ticket, tally);
+            return self.dead_letter(record, &rejection, model, committer, tally);
         }
         let timestamp = record.timestamp();
         let trace = self.trace(record);
@@ -236,9 +227,9 @@ impl Writer {
                 continue;
             };
             let value = self.verdicts.values.split_off(begin);
-            self.send_waiting(records, committer, ticket)?;
+            self.send_waiting(records, committer)?;
             let message = self.traced(record, &value, Encoder::traced_headers(&trace.outgoing));
-            committer.send(&message, ticket)?;
+            committer.send(&message)?;
         }
         if let Some(span) = trace.and_then(|trace| trace.span) {
             let suspicious = model.engine.rows(rows.clone()).max_by(|one, other| one.score.total_cmp(&other.score));
@@ -356,7 +347,6 @@ impl Writer {
         rejection: &Rejection,
         model: &ThreadModel,
         committer: &mut Committer,
-        ticket: usize,
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
         let (partition, offset) = (record.partition(), record.offset());
@@ -408,7 +398,7 @@ impl Writer {
             message.key = Some(place.as_bytes());
             message.headers.push((dead_letter::headers::KEY_ADDED.into(), Some(b"true".as_slice().into())));
         }
-        committer.send(&message, ticket)?;
+        committer.send(&message)?;
         tally.dead_letter(rejection.class);
         if self.tracer.is_some()
             && let Some(span) = self.trace(record).and_then(|trace| trace.span)

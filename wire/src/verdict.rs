@@ -74,6 +74,17 @@ pub struct Source {
     pub row: u32,
 }
 
+impl Source {
+    /// That of a message's value; `None` where it is neither a verdict nor a comparison.
+    pub fn of(value: &[u8]) -> Option<Source> {
+        #[derive(Deserialize)]
+        struct Sourced {
+            source: Source,
+        }
+        serde_json::from_slice::<Sourced>(value).ok().map(|sourced| sourced.source)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

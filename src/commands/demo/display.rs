@@ -7,7 +7,7 @@ use fraud_producer::Report;
 use fraud_wire::verdict::Decision;
 
 use super::audience::Audience;
-use crate::pipeline::commit::Guarantee;
+use crate::transaction::Guarantee;
 use crate::worker::WorkerSettings;
 
 /// How often the live line changes; where there is no terminal, lines follow each other more slowly.

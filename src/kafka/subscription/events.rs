@@ -17,7 +17,7 @@ use crate::log_events;
 use crate::telemetry::clients::Client;
 
 /// What librdkafka calls.
-pub(super) struct Events {
+pub struct Events {
     pub(super) topic: String,
     pub(super) changes: Mutex<Vec<(bool, Vec<i32>)>>,
     pub(super) leaving: AtomicBool,

@@ -9,9 +9,10 @@
 
 use std::collections::HashMap;
 
+use fraud_wire::verdict::Source;
+
 use crate::kafka::outbox::{Kind, Refused};
 use crate::kafka::position::Offsets;
-use crate::pipeline::encode::Source;
 
 /// What was refused of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,15 +1,13 @@
-//! The notary: ends a thread's transactions while the thread goes on with the next one.
+//! The commit thread: ends a scoring thread's transactions while that goes on with the next one.
 //!
 //! ```text
 //!  scoring thread   ── transaction A ──┬── transaction B ──┬── transaction A ──►
-//!                                 hand over           hand over
-//!  notary                              └─ offsets, commit A ─┴─ offsets, commit B ─►
+//!                                   submit              submit
+//!  commit thread                       └─ offsets, commit A ─┴─ offsets, commit B ─►
 //! ```
 //!
-//! The end of a transaction is several round trips to the broker during which the thread would stand still; with two
-//! producers it need not. Two rules keep the guarantee: a transaction is handed over only when all its messages are
-//! delivered, so that the next one's cannot overtake them in a partition; and only when the one before is committed, so
-//! that offsets advance in order. One that fails takes the next one with it.
+//! The end of a transaction is several round trips to the broker during which the scoring thread would stand still; with
+//! two producers it need not. When one may be submitted, [`super::exactly_once`] decides.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +21,7 @@ use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{GroupMetadata, Outbox};
 
 /// A transaction to be ended.
-pub(super) struct Order {
+pub(super) struct PendingTransaction {
     /// Its producer; all its messages are delivered.
     pub(super) outbox: Arc<Outbox>,
     /// Next offsets to read.
@@ -32,57 +30,57 @@ pub(super) struct Order {
     pub(super) group: GroupMetadata,
 }
 
-/// How an order ended: the time it took, or why the work must be done again.
-pub(super) type Outcome = Result<Duration, Unfinished>;
+/// How a transaction ended: the time that took, or why the work must be done again.
+pub(super) type Outcome = Result<Duration, CommitError>;
 
 /// Why a transaction is not committed.
-pub(super) enum Unfinished {
+pub(super) enum CommitError {
     /// The broker refused it; what was being done.
     Refused(Failure, &'static str),
     /// The thread is gone.
     Gone,
 }
 
-/// A thread of its own that takes one order at a time.
-pub(super) struct Notary {
-    orders: Sender<Order>,
+/// A thread of its own that ends one transaction at a time.
+pub(super) struct CommitThread {
+    pending: Sender<PendingTransaction>,
     outcomes: Receiver<Outcome>,
     given_up: Arc<AtomicBool>,
-    /// Since when an order is under way.
+    /// Since when a transaction is being ended.
     busy_since: Option<Instant>,
 }
 
-impl Notary {
-    /// Starts the thread; it ends when the notary is dropped.
-    pub(super) fn start(name: &str) -> Result<Notary, Interruption> {
-        let (orders, inbox) = channel::<Order>();
+impl CommitThread {
+    /// Starts the thread; it ends when this is dropped.
+    pub(super) fn start(name: &str) -> Result<CommitThread, Interruption> {
+        let (pending, inbox) = channel::<PendingTransaction>();
         let (outbox, outcomes) = channel();
         let given_up = Arc::new(AtomicBool::new(false));
         let stop = given_up.clone();
         let work = move || {
-            while let Ok(order) = inbox.recv() {
-                if outbox.send(end(&order, &stop)).is_err() {
+            while let Ok(transaction) = inbox.recv() {
+                if outbox.send(end(&transaction, &stop)).is_err() {
                     return;
                 }
             }
         };
         let thread = std::thread::Builder::new().name(format!("{name}-commit")).spawn(work);
         thread.map_err(|error| Interruption::Fatal(format!("cannot start a thread: {error}")))?;
-        Ok(Notary { orders, outcomes, given_up, busy_since: None })
+        Ok(CommitThread { pending, outcomes, given_up, busy_since: None })
     }
 
-    /// Since when an order is under way; `None`: the next may be given.
+    /// Since when a transaction is being ended; `None`: the next may be submitted.
     pub(super) fn busy_since(&self) -> Option<Instant> {
         self.busy_since
     }
 
-    /// Gives an order; the one before must have ended.
-    pub(super) fn hand_over(&mut self, order: Order) -> Result<(), Interruption> {
+    /// Submits a transaction; the one before must have ended.
+    pub(super) fn submit(&mut self, transaction: PendingTransaction) -> Result<(), Interruption> {
         self.busy_since = Some(Instant::now());
-        self.orders.send(order).map_err(|_| Interruption::Fatal("the committing thread is gone".into()))
+        self.pending.send(transaction).map_err(|_| Interruption::Fatal("the commit thread is gone".into()))
     }
 
-    /// The outcome of the order under way, if it ends within `wait`.
+    /// How the submitted transaction ended, if it does within `wait`.
     pub(super) fn outcome(&mut self, wait: Duration) -> Option<Outcome> {
         self.busy_since?;
         match self.outcomes.recv_timeout(wait) {
@@ -93,12 +91,12 @@ impl Notary {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
                 self.busy_since = None;
-                Some(Err(Unfinished::Gone))
+                Some(Err(CommitError::Gone))
             }
         }
     }
 
-    /// Asks for the end of the order under way, done or not, and waits for it.
+    /// Asks for the end of the submitted transaction, done or not, and waits for it.
     pub(super) fn give_up(&mut self) -> Option<Outcome> {
         self.given_up.store(true, Ordering::Release);
         // Two calls may be under way, one after the other.
@@ -108,9 +106,9 @@ impl Notary {
     }
 }
 
-fn end(order: &Order, given_up: &AtomicBool) -> Outcome {
+fn end(transaction: &PendingTransaction, given_up: &AtomicBool) -> Outcome {
     let began = Instant::now();
-    let Order { outbox, offsets, group } = order;
+    let PendingTransaction { outbox, offsets, group } = transaction;
     repeat(began, given_up, "committing offsets", || outbox.send_offsets(offsets, group, ATTEMPT))?;
     repeat(began, given_up, "committing the transaction", || outbox.commit_transaction(ATTEMPT))?;
     Ok(began.elapsed())
@@ -121,7 +119,7 @@ fn repeat(
     given_up: &AtomicBool,
     doing: &'static str,
     mut call: impl FnMut() -> Result<(), Failure>,
-) -> Result<(), Unfinished> {
+) -> Result<(), CommitError> {
     loop {
         match call() {
             Ok(()) => return Ok(()),
@@ -129,7 +127,7 @@ fn repeat(
                 // A call that fails at once must not spin.
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(Unfinished::Refused(error, doing)),
+            Err(error) => return Err(CommitError::Refused(error, doing)),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Interruption;
 use crate::kafka::failure::Failure;
 
 /// What a failure that will not go away by itself means; `doing` says what was tried.
-pub(in crate::pipeline) fn severity(failure: &Failure, doing: &str) -> Interruption {
+pub fn severity(failure: &Failure, doing: &str) -> Interruption {
     match failure.code {
         RDKafkaErrorCode::TopicAuthorizationFailed
         | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -21,6 +21,6 @@ pub(in crate::pipeline) fn severity(failure: &Failure, doing: &str) -> Interrupt
         RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature => Interruption::Fatal(format!(
             "{doing}: {failure}. The broker is too old for exactly once (KIP-447, Kafka 2.5): use --guarantee at-least-once"
         )),
-        _ => Interruption::Redo(format!("{doing}: {failure}")),
+        _ => Interruption::RollBack(format!("{doing}: {failure}")),
     }
 }

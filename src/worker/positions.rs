@@ -1,4 +1,5 @@
-//! Admit: the records of a batch that a thread is to process: of its own partitions, none twice.
+//! Positions: how far each partition was read, and so which records of a batch a thread processes: those of its own
+//! partitions, none twice.
 //!
 //! ```text
 //!  Batch ─► Admitted { records in order, runs: one per stretch of the same partition }
@@ -9,19 +10,19 @@
 //! A fetch brings many records of one partition in a row, so what is known of the partition is looked up once per such
 //! run and not once per record.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::commit::Interruption;
 use crate::kafka::batch::{Batch, Entry, Record};
-use crate::kafka::position::{NO_EPOCH, Next, Offsets};
+use crate::kafka::position::{Committed, NO_EPOCH, Next, Offsets};
 use crate::kafka::subscription::Subscription;
 use crate::log_events;
+use crate::transaction::Interruption;
+use crate::transaction::rules::{Rule, Rules};
 
 /// What is known of a partition since it was assigned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Position {
     /// Where it was begun.
     first: i64,
@@ -33,21 +34,22 @@ struct Position {
     reached: i64,
     /// Kafka timestamp of the last record read.
     last_timestamp: Option<i64>,
-    /// Until then a gap is looked at twice.
-    doubted_until: Option<Instant>,
+    /// For so many ticks more a gap is looked at twice.
+    doubtful_ticks: u8,
     /// The offset behind a gap that is being looked at again.
     behind_gap: Option<i64>,
     /// What came next when it was last asked whether the partition rests.
     resting_at: Option<i64>,
 }
 
-/// How long after librdkafka was told to go elsewhere a gap is looked at twice.
-const DOUBT: Duration = Duration::from_secs(5);
+/// For how many ticks after librdkafka was told to go elsewhere a gap is looked at twice.
+const DOUBTFUL_TICKS: u8 = 5;
 
 /// How far a thread has read each of its partitions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Positions {
-    partitions: HashMap<i32, Position>,
+    partitions: BTreeMap<i32, Position>,
+    rules: Rules,
 }
 
 /// Records of one partition that follow each other in a batch.
@@ -78,6 +80,14 @@ pub struct Admitted<'a> {
     pub again: Vec<i32>,
 }
 
+#[cfg(test)]
+impl Run {
+    /// Of one record.
+    pub(super) fn of(partition: i32, offset: i64) -> Run {
+        Run { partition, next: offset + 1, epoch: NO_EPOCH, first: offset, last_timestamp: None }
+    }
+}
+
 impl Admitted<'_> {
     /// What follows in the batch is not where the partition goes on.
     fn is_interrupted(&self, partition: i32) -> bool {
@@ -93,7 +103,7 @@ impl Position {
             epoch,
             reached: offset,
             last_timestamp: None,
-            doubted_until: Some(Instant::now() + DOUBT),
+            doubtful_ticks: DOUBTFUL_TICKS,
             behind_gap: None,
             resting_at: None,
         }
@@ -101,13 +111,17 @@ impl Position {
 }
 
 impl Positions {
-    /// Takes the records of `batch` that are of `owned` partitions and were not read before.
+    pub(super) fn with(rules: Rules) -> Positions {
+        Positions { rules, ..Positions::default() }
+    }
+
+    /// Takes the records of `batch` that are of `active` partitions and were not read before.
     pub fn admit<'a>(
         &mut self,
         batch: &'a Batch<'_>,
+        active: impl Fn(i32) -> bool,
         subscription: &Subscription,
     ) -> Result<Admitted<'a>, Interruption> {
-        let owned = subscription.partitions();
         let mut admitted = Admitted {
             records: Vec::with_capacity(batch.len()),
             runs: Vec::new(),
@@ -125,7 +139,7 @@ impl Positions {
                         run.next = offset + 1;
                         run.epoch = record.leader_epoch();
                         run.last_timestamp = record.timestamp();
-                    } else if !owned.contains(&partition) || admitted.is_interrupted(partition) {
+                    } else if !active(partition) || admitted.is_interrupted(partition) {
                         continue;
                     } else if self.is_new(&admitted.runs, partition, offset) {
                         if self.is_doubtful(&admitted.runs, partition, offset) {
@@ -162,7 +176,15 @@ impl Positions {
         Ok(admitted)
     }
 
-    fn read(&mut self, run: &Run) {
+    /// Some time has passed: what librdkafka still had in hand when it was told to go elsewhere has come, or will not.
+    pub fn tick(&mut self) {
+        for position in self.partitions.values_mut() {
+            position.doubtful_ticks = position.doubtful_ticks.saturating_sub(1);
+        }
+    }
+
+    /// These records are processed.
+    pub(super) fn read(&mut self, run: &Run) {
         let position = self.partitions.entry(run.partition).or_insert(Position::at(Next::at(run.first)));
         position.next = Some(run.next);
         position.epoch = position.epoch.max(run.epoch);
@@ -194,8 +216,7 @@ impl Positions {
             return false;
         }
         let Some(position) = self.partitions.get_mut(&partition) else { return false };
-        let is_doubted = position.doubted_until.is_some_and(|until| Instant::now() < until);
-        if is_doubted && position.behind_gap != Some(offset) {
+        if position.doubtful_ticks > 0 && position.behind_gap != Some(offset) {
             position.behind_gap = Some(offset);
             return true;
         }
@@ -224,8 +245,8 @@ impl Positions {
     }
 
     /// Whether a record that begins a run is above everything read before.
-    fn is_new(&self, runs: &[Run], partition: i32, offset: i64) -> bool {
-        self.expected(runs, partition).is_none_or(|next| offset >= next)
+    pub(super) fn is_new(&self, runs: &[Run], partition: i32, offset: i64) -> bool {
+        !self.rules.hold(Rule::NothingTwice) || self.expected(runs, partition).is_none_or(|next| offset >= next)
     }
 
     /// What comes next in a partition, behind these runs.
@@ -251,20 +272,36 @@ impl Positions {
         self.partitions.values_mut().for_each(|position| position.next = None);
     }
 
-    /// The way back to the last commit is made: `next` is what comes next.
+    /// Where each partition goes back to: to the group's offset, or to where it was begun if there is none since, or only one
+    /// of a topic that is gone.
+    pub fn back(&self, committed: &BTreeMap<i32, Committed>) -> Offsets {
+        let next = |(&partition, position): (&i32, &Position)| {
+            let begun = Next::at(position.first);
+            let is_usable =
+                |committed: &&Committed| committed.is_of_this_topic || !self.rules.hold(Rule::OffsetsOfThisTopic);
+            if !self.rules.hold(Rule::RewindToCommitted) {
+                return (partition, Next::at(position.reached));
+            }
+            let usable = committed.get(&partition).filter(is_usable);
+            (partition, usable.map_or(begun, |committed| committed.next.max(begun)))
+        };
+        self.partitions.iter().map(next).collect()
+    }
+
+    /// The way back to the last commit is made: `back` is what comes next.
     pub fn rewound(&mut self, back: &Offsets) {
         for (partition, next) in back {
             if let Some(position) = self.partitions.get_mut(partition) {
                 position.next = Some(next.offset);
                 position.epoch = next.epoch;
-                position.doubted_until = Some(Instant::now() + DOUBT);
+                position.doubtful_ticks = DOUBTFUL_TICKS;
             }
         }
     }
 
-    /// Where each partition was begun: where one without a commit goes back to.
-    pub fn begun(&self) -> Offsets {
-        self.partitions.iter().map(|(&partition, position)| (partition, Next::at(position.first))).collect()
+    /// Partitions that have begun.
+    pub fn begun(&self) -> impl Iterator<Item = i32> {
+        self.partitions.keys().copied()
     }
 
     /// Kafka timestamp of the last record read of a partition, epoch milliseconds.
@@ -311,9 +348,12 @@ mod tests {
         assert!(positions.is_new(&[], 1, 5) && positions.has_unread());
         positions.read(&run(1, 5, 7));
         assert!(!positions.has_unread(), "all of it was read again");
-        assert_eq!(positions.begun(), Offsets::from([(1, Next::at(3))]));
+        assert_eq!(positions.back(&BTreeMap::new()), Offsets::from([(1, Next::at(3))]));
+        let committed = |is_of_this_topic| Committed { next: Next::at(6), is_of_this_topic };
+        assert_eq!(positions.back(&BTreeMap::from([(1, committed(true))]))[&1], Next::at(6));
+        assert_eq!(positions.back(&BTreeMap::from([(1, committed(false))]))[&1], Next::at(3));
         positions.forget(&[1]);
-        assert_eq!(positions.begun(), Offsets::new());
+        assert_eq!(positions.begun().count(), 0);
     }
 
     #[test]
@@ -324,7 +364,7 @@ mod tests {
         assert!(positions.is_doubtful(&[], 1, 5));
         assert!(!positions.is_doubtful(&[], 1, 5), "the gap is the log's own");
         assert!(positions.is_doubtful(&[], 1, 4) && positions.is_doubtful(&[], 1, 6), "another gap");
-        positions.partitions.get_mut(&1).expect("begun").doubted_until = None;
+        (0..DOUBTFUL_TICKS).for_each(|_| positions.tick());
         assert!(!positions.is_doubtful(&[], 1, 7));
 
         assert!(positions.at_rest().is_empty(), "it was not asked before");

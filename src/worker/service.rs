@@ -1,4 +1,4 @@
-//! The worker: N scoring threads in one process, from settings to drained.
+//! The service: N scoring threads in one process, from settings to drained.
 //!
 //! ```text
 //!  settings ─► model verified, on the exchange ─► broker and topics checked ─► N × ScoringThread ─► Outcome
@@ -13,6 +13,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use super::thread::{Ended, ScoringThread, ThreadSettings};
 use crate::drift::DriftSettings;
 use crate::kafka::client;
 use crate::kafka::oauth;
@@ -22,11 +23,11 @@ use crate::log_events;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings, Refusal};
 use crate::model::source::Candidate;
-use crate::pipeline::commit::{CommitSettings, Guarantee, Interruption};
 use crate::pipeline::produce::Destination;
-use crate::pipeline::thread::{Ended, ScoringThread, ThreadSettings};
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
+use crate::transaction::committer::CommitSettings;
+use crate::transaction::{Guarantee, Interruption};
 
 /// Everything a worker needs, validated; no environment, file or flag is looked at after this.
 #[derive(Clone)]
@@ -172,7 +173,7 @@ impl Worker {
                 let alarm = Alarm { shutdown: shutdown.clone(), armed: true };
                 let outcome = match ScoringThread::start(thread, seat, readiness, shutdown) {
                     // Asked to stop before anything was read.
-                    Err(Interruption::OutOfPatience) => Ok(Ended { drained: true }),
+                    Err(Interruption::Aborted) => Ok(Ended { drained: true }),
                     started => started.and_then(ScoringThread::run),
                 };
                 alarm.disarm_if(outcome.is_ok());
@@ -190,7 +191,7 @@ impl Worker {
         for thread in self.threads {
             match thread.join() {
                 Ok(Ok(ended)) => outcome.undrained += usize::from(!ended.drained),
-                Ok(Err(Interruption::OutOfPatience)) => outcome.undrained += 1,
+                Ok(Err(Interruption::Aborted)) => outcome.undrained += 1,
                 Ok(Err(reason)) => outcome.failures.push(reason.to_string()),
                 Err(_) => outcome.failures.push("a scoring thread panicked".into()),
             }

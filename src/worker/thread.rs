@@ -1,0 +1,541 @@
+//! One scoring thread: the loop that takes batches, scores them, and does what [`super::protocol`] decides.
+//!
+//! ```text
+//!            ┌──────────────────────────────── turn ────────────────────────────────┐
+//!  join ──►  │ answer changes ─► take a batch ─► score ─► commit if due ─► verdicts   │ ──► drain ──► leave
+//!            │ (another model, if one is to score)          (challenger, if there is one) │
+//!            └──────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Whatever happens becomes an event; [`ScoringThread::handle`] steps the protocol with it and performs the effects, until
+//! there are none left. An error ends a turn early and is an event too.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+
+use super::counts::Counts;
+use super::positions::Admitted;
+use super::protocol::{Effect, Event, Failed, Protocol};
+use crate::kafka::batch::{Batch, BatchBuffer, Record};
+use crate::kafka::client::BrokerHealth;
+use crate::kafka::look::Look;
+use crate::kafka::outbox::BATCHES;
+use crate::kafka::position::{Gone, Next, Offsets, Reset};
+use crate::kafka::subscription::{Change, Subscription};
+use crate::log_events;
+use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
+use crate::pipeline::compare::Comparer;
+use crate::pipeline::engine::{Outcome, Times};
+use crate::pipeline::produce::{Destination, Writer};
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::{Instruments, Stage};
+use crate::telemetry::readiness::Readiness;
+use crate::transaction::committer::{CommitSettings, Committer};
+use crate::transaction::pause::Pause;
+use crate::transaction::{Interruption, Step, severity};
+
+/// Longest wait for a record: how long a membership change or a signal waits at most on an idle thread.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
+
+/// How often membership changes and the client's events are looked for while records flow.
+const EVENTS_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How often lag is published, and what stands still is looked at.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often payloads are left for candidates to try themselves on.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a scoring thread needs to know.
+#[derive(Clone)]
+pub struct ThreadSettings {
+    /// Name for logs and readiness.
+    pub name: String,
+    /// Input topic.
+    pub input_topic: String,
+    /// Where messages go.
+    pub destination: Destination,
+    /// Consumer properties.
+    pub consumer: ClientConfig,
+    /// Where partitions begin that the group has no offset of.
+    pub reset: Reset,
+    /// Such a partition may begin though the output holds verdicts on it: they are written a second time.
+    pub rescore: bool,
+    /// How to commit.
+    pub commit: CommitSettings,
+    /// Most records taken at once.
+    pub max_batch: usize,
+    /// The feature that is the amount at stake, for metrics, the console and comparisons with a challenger.
+    pub amount_feature: String,
+}
+
+/// What a thread did, for the closing log line and the demo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Everything read was committed before the thread left.
+    pub drained: bool,
+}
+
+/// One scoring thread.
+pub struct ScoringThread {
+    pub(super) settings: ThreadSettings,
+    pub(super) subscription: Subscription,
+    pub(super) committer: Committer,
+    pub(super) protocol: Protocol,
+    pub(super) counts: Counts,
+    seat: Seat,
+    model: ThreadModel,
+    challenger: ThreadChallenger,
+    comparer: Comparer,
+    writer: Writer,
+    buffer: BatchBuffer,
+    unanswered: VecDeque<Change>,
+    next: Offsets,
+    pub(super) inspected_again: Instant,
+    pub(super) instruments: Instruments,
+    pub(super) readiness: Readiness,
+    pub(super) shutdown: Shutdown,
+    /// Why the work is thrown away, in words.
+    pub(super) reason: String,
+    /// Partitions that are left alone, or were and are being tried again.
+    pub(super) pauses: HashMap<i32, Pause>,
+    ended: Option<Ended>,
+    lag_published: Instant,
+    samples_left: Option<Instant>,
+    events_served: Instant,
+    /// Nothing was there at the last look.
+    idle: bool,
+    /// Looks at single records, once that was needed.
+    pub(super) look: Option<Look>,
+}
+
+impl ScoringThread {
+    /// Takes its model, opens the producer, joins the group.
+    pub fn start(
+        settings: ThreadSettings,
+        seat: Seat,
+        readiness: Readiness,
+        shutdown: Shutdown,
+    ) -> Result<ScoringThread, Interruption> {
+        readiness.hold(&settings.name, "joining the consumer group");
+        let health = Arc::new(BrokerHealth::default());
+        let model = seat.first().ok_or_else(|| Interruption::Fatal("no model is prepared for this thread".into()))?;
+        let challenger =
+            seat.first_challenger().ok_or_else(|| Interruption::Fatal("this thread's place is taken".into()))?;
+        let destination = &settings.destination;
+        let written = [Some(&destination.output), Some(&destination.dead_letter), destination.challenger.as_ref()];
+        let comparer =
+            Comparer::new(&settings.input_topic, destination.challenger.clone(), settings.amount_feature.clone());
+        let topics = written.into_iter().flatten().cloned().collect();
+        let writer = Writer::new(settings.destination.clone(), settings.amount_feature.clone());
+        let committer =
+            Committer::open(settings.commit.clone(), topics, health.clone(), shutdown.clone(), readiness.clone())?;
+        let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health)
+            .map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
+        let mut thread = ScoringThread {
+            buffer: BatchBuffer::new(settings.max_batch),
+            protocol: Protocol::new(settings.commit.guarantee),
+            settings,
+            subscription,
+            committer,
+            counts: Counts::default(),
+            seat,
+            model,
+            challenger,
+            comparer,
+            writer,
+            unanswered: VecDeque::new(),
+            next: Offsets::new(),
+            inspected_again: Instant::now(),
+            instruments: Instruments::default(),
+            readiness,
+            shutdown,
+            reason: String::new(),
+            pauses: HashMap::new(),
+            ended: None,
+            lag_published: Instant::now(),
+            samples_left: None,
+            events_served: Instant::now(),
+            idle: true,
+            look: None,
+        };
+        thread.fit_amount();
+        thread.fit_challenger();
+        Ok(thread)
+    }
+
+    /// Scores until shutdown, then drains, commits and leaves the group.
+    pub fn run(mut self) -> Result<Ended, Interruption> {
+        let outcome = loop {
+            if let Some(ended) = self.ended {
+                break Ok(ended);
+            }
+            let turned = if self.shutdown.is_requested() { self.handle(Event::Stop) } else { self.turn() };
+            if let Err(fatal) = turned.or_else(|interruption| self.fail(interruption)) {
+                break Err(fatal);
+            }
+        };
+        self.leave(outcome)
+    }
+
+    fn leave(self, outcome: Result<Ended, Interruption>) -> Result<Ended, Interruption> {
+        let name = self.settings.name.clone();
+        self.readiness.hold(&name, "left the consumer group");
+        // Order matters: the last verdicts are out, so the others may take over.
+        drop(self.committer);
+        let mut subscription = self.subscription;
+        let late = subscription.changes().unwrap_or_default();
+        subscription.leave(self.unanswered.into_iter().chain(late));
+        log_events::kafka::LeftGroup { thread: &name }.log();
+        outcome
+    }
+
+    /// Tells the protocol what happened, and does what it asks for, until it asks for nothing.
+    ///
+    /// # Errors
+    /// What was done so far must not be gone on with: see [`ScoringThread::fail`].
+    pub(super) fn handle(&mut self, event: Event<'_>) -> Result<(), Interruption> {
+        let effects = self.step(event);
+        if effects.is_empty() { Ok(()) } else { self.perform_all(effects) }
+    }
+
+    fn step(&mut self, event: Event<'_>) -> Vec<Effect> {
+        let effects = self.protocol.step(event);
+        self.committer.begin_batch(self.protocol.batch());
+        effects
+    }
+
+    /// An interruption is an event, unless the process cannot survive it.
+    fn fail(&mut self, mut interruption: Interruption) -> Result<(), Interruption> {
+        loop {
+            let failed = match &interruption {
+                Interruption::RollBack(_) => Failed::Work,
+                Interruption::Partition { partition, .. } => Failed::Partition(*partition),
+                Interruption::Aborted => Failed::Patience,
+                Interruption::Fatal(_) if self.protocol.is_stopping() => Failed::Patience,
+                Interruption::Fatal(_) => return Err(interruption),
+            };
+            self.reason = interruption.to_string();
+            let effects = self.step(Event::Failed(failed));
+            if effects.iter().any(|effect| matches!(effect, Effect::End { .. })) {
+                let (thread, reason) = (&self.settings.name, &interruption);
+                log_events::lifecycle::LeftWithoutCommitting { thread, reason }.log();
+            }
+            match self.perform_all(effects) {
+                Ok(()) => return Ok(()),
+                Err(next) => interruption = next,
+            }
+        }
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>) -> Result<(), Interruption> {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            effects.extend(self.perform(effect)?);
+        }
+        Ok(())
+    }
+
+    /// Does what the protocol asks for; returns what it asks for next.
+    fn perform(&mut self, effect: Effect) -> Result<Vec<Effect>, Interruption> {
+        let event = match effect {
+            Effect::Commit(step) => return self.commit(step),
+            Effect::Accept(partitions) => {
+                self.accept(&partitions)?;
+                return Ok(Vec::new());
+            }
+            Effect::Release(partitions) => {
+                self.release(&partitions)?;
+                return Ok(Vec::new());
+            }
+            Effect::TakeTopic => {
+                self.subscription.take_topic();
+                return Ok(Vec::new());
+            }
+            Effect::Restart { partition, before, at, is_recreated } => {
+                let gone = if is_recreated { Gone::Recreated } else { Gone::Truncated };
+                let next = self.restart(partition, before, at, gone)?;
+                Event::Begun { partition, next, commit: true }
+            }
+            Effect::RollBack { number } => {
+                let Some(back) = self.roll_back(number)? else { return Ok(Vec::new()) };
+                return Ok(self.step(Event::Rewound(&back)));
+            }
+            Effect::Pause(partition) => {
+                self.pause(partition)?;
+                return Ok(Vec::new());
+            }
+            Effect::HoldReadiness => {
+                let why = format!("work is thrown away again and again: {}", self.reason);
+                self.readiness.hold(&self.roll_backs_name(), why);
+                return Ok(Vec::new());
+            }
+            Effect::ClearReadiness => {
+                self.readiness.clear(&self.roll_backs_name());
+                return Ok(Vec::new());
+            }
+            Effect::End { drained } => {
+                self.ended = Some(Ended { drained });
+                return Ok(Vec::new());
+            }
+        };
+        Ok(self.step(event))
+    }
+
+    /// Takes a step towards a commit; returns what is to be done next.
+    fn commit(&mut self, step: Step) -> Result<Vec<Effect>, Interruption> {
+        let event = match step {
+            Step::Begin { producer } => {
+                self.committer.begin_transaction(producer)?;
+                return Ok(Vec::new());
+            }
+            Step::AwaitSettled => {
+                match self.protocol.on_their_way() {
+                    Some((oldest, _)) => self.committer.await_settled(oldest)?,
+                    None => self.committer.await_all_settled()?,
+                }
+                Event::Settled
+            }
+            Step::CheckFailures => {
+                self.committer.check_failures()?;
+                Event::NoFailure
+            }
+            Step::Submit { offsets, .. } => {
+                self.committer.submit(&offsets, &self.subscription)?;
+                Event::Submitted
+            }
+            Step::AwaitCommit => {
+                if let Some(took) = self.committer.await_commit()? {
+                    self.counts.commit_took(took);
+                }
+                Event::Committed
+            }
+            Step::CommitOffsets { offsets, wait, is_last } => {
+                let began = Instant::now();
+                self.committer.commit_offsets(&offsets, &self.subscription, wait, is_last)?;
+                self.counts.commit_took(began.elapsed());
+                if !wait {
+                    return Ok(Vec::new());
+                }
+                Event::Committed
+            }
+            Step::CountsSubmitted => {
+                self.counts.submitted();
+                return Ok(Vec::new());
+            }
+            Step::CountsCommitted => {
+                self.counts.committed(&self.instruments);
+                return Ok(Vec::new());
+            }
+            Step::AllCommitted => {
+                self.counts.all_committed(&self.instruments);
+                return Ok(Vec::new());
+            }
+        };
+        Ok(self.step(event))
+    }
+
+    fn turn(&mut self) -> Result<(), Interruption> {
+        if self.idle || self.events_served.elapsed() >= EVENTS_INTERVAL {
+            self.events_served = Instant::now();
+            self.take_changes()?;
+        }
+        while let Some(change) = self.unanswered.pop_front() {
+            self.answer(change)?;
+        }
+        if self.protocol.is_rewinding() {
+            return Err(Interruption::RollBack("not yet back at the last commit".into()));
+        }
+        if Instant::now() >= self.inspected_again && self.protocol.waiting().next().is_some() {
+            self.inspect()?;
+        }
+        if self.seat.is_outdated(&self.model) {
+            self.exchange_model();
+        }
+        if self.seat.has_other_challenger(&self.challenger) && self.seat.exchange_challenger(&mut self.challenger) {
+            self.fit_challenger();
+        }
+        self.score_batch()?;
+        if self.lag_published.elapsed() >= LAG_INTERVAL {
+            self.lag_published = Instant::now();
+            self.publish_lag();
+            self.committer.serve();
+            self.protocol.positions_mut().tick();
+            self.pass_over_ends()?;
+            self.try_again()?;
+        }
+        Ok(())
+    }
+
+    fn take_changes(&mut self) -> Result<(), Interruption> {
+        let changes = self.subscription.changes();
+        let changes = changes.map_err(|error| match severity(&error.into(), "Kafka consumer") {
+            Interruption::RollBack(reason) => Interruption::Fatal(reason),
+            other => other,
+        })?;
+        self.unanswered.extend(changes);
+        if let Some(reason) = self.subscription.refused()
+            && self.subscription.owned().is_empty()
+        {
+            self.readiness.hold(&self.settings.name, format!("no partitions: {reason}"));
+        }
+        Ok(())
+    }
+
+    /// Takes the next batch, scores it, commits what came before it if that is due, and queues its messages.
+    fn score_batch(&mut self) -> Result<(), Interruption> {
+        let queue = self.subscription.queue();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let wait = self.committer.due_in().map_or(IDLE_WAIT, |due| due.min(IDLE_WAIT));
+        let scored = self.score(queue.fill(&mut buffer, wait));
+        self.buffer = buffer;
+        let NotScored { cut, again } = scored?;
+        if !again.is_empty() {
+            self.seek_again(&again)?;
+        }
+        if cut.is_empty() { Ok(()) } else { self.handle(Event::Cut(cut)) }
+    }
+
+    fn score(&mut self, batch: Batch<'_>) -> Result<NotScored, Interruption> {
+        self.idle = batch.is_empty();
+        if !self.idle && self.subscription.is_recreated() {
+            // None of these are of the topic that the offsets so far are of.
+            drop(batch);
+            self.handle(Event::Recreated)?;
+            return Ok(NotScored::default());
+        }
+        let (positions, is_active) = self.protocol.positions_and_active();
+        let Admitted { records, runs, gone, cut, again } = positions.admit(&batch, is_active, &self.subscription)?;
+        let working = !records.is_empty() && !self.shutdown.is_aborted();
+        let taken = Instant::now();
+        let times = if working { self.model.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
+        // After the scores and before the verdicts: while this batch was scored, the last one's verdicts were delivered.
+        self.commit_if_due(batch.len() >= self.settings.max_batch)?;
+        if working {
+            self.handle(Event::BatchBegins)?;
+            self.write(&records, taken, times)?;
+            self.next.clear();
+            self.next.extend(runs.iter().map(|run| (run.partition, Next { offset: run.next, epoch: run.epoch })));
+            self.end_batch()?;
+            if self.samples_left.is_none_or(|left| left.elapsed() >= SAMPLE_INTERVAL) {
+                self.samples_left = Some(Instant::now());
+                leave_samples(&self.seat, &records, self.model.engine.outcomes());
+            }
+        }
+        for (partition, position, begin) in gone {
+            let (end, gone) = (-1, Gone::Deleted { records: begin - position });
+            log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
+            self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
+        }
+        Ok(NotScored { cut, again })
+    }
+
+    /// Takes note of what was committed or delivered since, and commits what is due.
+    fn commit_if_due(&mut self, behind: bool) -> Result<(), Interruption> {
+        if self.protocol.is_pending()
+            && let Some(took) = self.committer.poll_commit()?
+        {
+            self.counts.commit_took(took);
+            self.handle(Event::Committed)?;
+        }
+        let mut any = false;
+        while let Some((oldest, _)) = self.protocol.on_their_way()
+            && self.committer.is_settled(oldest, Duration::ZERO)
+        {
+            self.handle(Event::Settled)?;
+            any = true;
+        }
+        if any {
+            self.committer.check_failures()?;
+            self.handle(Event::NoFailure)?;
+        }
+        self.committer.check_unsettled()?;
+        if self.committer.is_due(behind) { self.handle(Event::Due) } else { Ok(()) }
+    }
+
+    /// Queues the verdicts of the batch that was just scored, and its comparisons with the challenger.
+    fn write(&mut self, records: &[Record<'_>], taken: Instant, times: Times) -> Result<(), Interruption> {
+        let began = Instant::now();
+        let Counts { open, measured, .. } = &mut self.counts;
+        self.writer.write((records, taken), &self.model, &mut self.committer, open)?;
+        measured.stage(Stage::Decode, times.decode);
+        measured.stage(Stage::Inference, times.inference);
+        measured.stage(Stage::Produce, began.elapsed());
+        measured.batch(self.model.engine.row_count());
+        self.model.engine.observe_drift(began, &mut open.drift);
+        if let Some(shadow) = self.challenger.shadow.as_deref_mut().filter(|shadow| shadow.is_active()) {
+            // Behind the verdicts: they do not wait for it, only for the next turn.
+            let (began, engine) = (Instant::now(), &self.model.engine);
+            let failed = shadow.run(engine, records.iter().map(|record| (record.partition(), record.offset())));
+            self.instruments.challenger().failed(failed);
+            let dropped = self.comparer.write(records, engine, shadow, &mut self.committer, open)?;
+            if dropped > 0 {
+                self.instruments.dropped(dropped);
+            }
+            measured.stage(Stage::Challenger, began.elapsed());
+        }
+        Ok(())
+    }
+
+    fn end_batch(&mut self) -> Result<(), Interruption> {
+        let next = std::mem::take(&mut self.next);
+        let queued = self.handle(Event::Queued(&next));
+        self.next = next;
+        queued?;
+        // Numbers of batches are reused after a turn of the ring: never have more batches out.
+        while let Some((oldest, _)) = self.protocol.on_their_way().filter(|(_, count)| *count >= BATCHES - 1) {
+            self.committer.await_settled(oldest)?;
+            self.handle(Event::Settled)?;
+        }
+        self.committer.end_batch()
+    }
+
+    /// Takes up the model that is to score, between two batches: what was scored keeps its version. Where the shelf is in
+    /// use, the next turn tries again.
+    #[cold]
+    fn exchange_model(&mut self) {
+        if self.seat.exchange(&mut self.model) {
+            log_events::pipeline::ModelTakenUp { thread: &self.settings.name, model: &self.model.model.id() }.log();
+            self.fit_amount();
+            self.fit_challenger();
+        }
+    }
+
+    /// After a change of champion: which of its features is the amount.
+    fn fit_amount(&mut self) {
+        if self.writer.fit(&self.model.model) {
+            self.instruments.amounts().show();
+        }
+    }
+
+    /// After a change of champion or challenger: which of the rows' columns the challenger gets.
+    fn fit_challenger(&mut self) {
+        let Some(shadow) = self.challenger.shadow.as_deref_mut() else { return };
+        // Where it does not fit it rests; the exchange has said why.
+        if shadow.fit(&self.model.model).is_ok() {
+            self.comparer.between(&self.model.model, shadow.model());
+        }
+    }
+}
+
+/// What of a batch was not scored.
+#[derive(Default)]
+struct NotScored {
+    /// Partitions whose log was cut short below what was read, and where to go on as far as is known.
+    cut: Vec<(i32, Option<i64>)>,
+    /// Partitions to be read again from where they are.
+    again: Vec<i32>,
+}
+
+/// Leaves payloads that were scored for candidates to try themselves on.
+fn leave_samples<'a>(seat: &Seat, records: &[Record<'a>], outcomes: &[Outcome]) {
+    let scored = |(record, outcome): (&Record<'a>, &Outcome)| match outcome {
+        Outcome::Scored(_) => record.payload(),
+        Outcome::Rejected(_) => None,
+    };
+    // The latest ones: some partition's end.
+    seat.samples().leave(records.iter().zip(outcomes).rev().filter_map(scored));
+}
