@@ -50,7 +50,7 @@ impl Costs {
         let details: Option<Vec<_>> = runs.iter().map(|run| run.detail.as_ref()).collect();
         let details = details.filter(|details| !details.is_empty())?;
         let of_stage = |stage: &str| median(details.iter().map(|detail| detail.stage_microseconds(stage)));
-        // scoring-0 is of this kind; scoring-0-commit, its notary, is not.
+        // scoring-0 is of this kind; scoring-0-commit, its commit thread, is not.
         let scoring = median(details.iter().map(|detail| detail.thread_microseconds(|kind| kind == "scoring")));
         let librdkafka =
             median(details.iter().map(|detail| detail.thread_microseconds(|kind| kind.starts_with("rdk:"))));

@@ -26,12 +26,13 @@ use super::batch::{Batch, BatchBuffer, RecordQueue};
 use super::client::{self, BrokerHealth};
 use super::failure::Failure;
 use super::outbox::GroupMetadata;
-use super::position::{Committed, NO_EPOCH, Next, Offsets};
+use super::position::{Committed, Next, Offsets};
 pub use super::statistics::PartitionLag;
 use crate::log_events;
 use crate::telemetry::clients::{Client, Role};
 
 mod events;
+mod offsets;
 
 pub use self::events::Events;
 
@@ -186,7 +187,7 @@ impl Subscription {
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
     pub fn seek(&self, to: &Offsets, patience: Duration) -> KafkaResult<()> {
-        let list = self.list_of(to.iter().map(|(&partition, &next)| (partition, next, "")))?;
+        let list = offsets::list(&self.topic, to.iter().map(|(&partition, &next)| (partition, next, "")))?;
         let outcome = self.consumer.seek_partitions(list, patience)?;
         outcome.elements().iter().try_for_each(|element| element.error())
     }
@@ -253,7 +254,7 @@ impl Subscription {
 
     /// The next offset to read of each partition as a commit takes it: with the topic's id beside it.
     pub fn to_commit(&self, next: &Offsets) -> KafkaResult<TopicPartitionList> {
-        self.list_of(next.iter().map(|(&partition, &next)| (partition, next, self.topic_id())))
+        offsets::list(&self.topic, next.iter().map(|(&partition, &next)| (partition, next, self.topic_id())))
     }
 
     /// Commits the next offset to read of each partition.
@@ -264,7 +265,8 @@ impl Subscription {
     /// Commits the next offset to read of each partition, with a note for its next owner, and waits for the answer. The
     /// broker refuses it from a member that was put out of the group.
     pub fn commit_with_notes(&self, next: &[Noted]) -> KafkaResult<()> {
-        let list = self.list_of(next.iter().map(|noted| (noted.partition, noted.next, noted.note.as_str())))?;
+        let list =
+            offsets::list(&self.topic, next.iter().map(|noted| (noted.partition, noted.next, noted.note.as_str())))?;
         if next.is_empty() { Ok(()) } else { self.consumer.commit(&list, CommitMode::Sync) }
     }
 
@@ -276,7 +278,7 @@ impl Subscription {
             element.error()?;
             if let Offset::Offset(offset) = element.offset() {
                 let partition = element.partition();
-                let next = Next { offset, epoch: epoch(&list, element.topic(), partition) };
+                let next = Next { offset, epoch: offsets::epoch(&list, element.topic(), partition) };
                 found.push(Noted { partition, next, note: element.metadata().to_owned() });
             }
         }
@@ -363,47 +365,11 @@ impl Subscription {
         // Dropping the consumer closes it: partitions revoked, LeaveGroup sent.
     }
 
-    /// Where each partition goes on, with a note beside it.
-    fn list_of<'a>(&self, next: impl Iterator<Item = (i32, Next, &'a str)>) -> KafkaResult<TopicPartitionList> {
-        let mut list = TopicPartitionList::new();
-        for (partition, next, note) in next {
-            let mut element = list.add_partition(&self.topic, partition);
-            element.set_offset(Offset::Offset(next.offset))?;
-            if !note.is_empty() {
-                element.set_metadata(note);
-            }
-            set_epoch(&list, &self.topic, partition, next.epoch);
-        }
-        Ok(list)
-    }
-
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for &partition in partitions {
             list.add_partition(&self.topic, partition);
         }
         list
-    }
-}
-
-/// Notes the epoch of the leader whose log a list's offset is of: the bindings have no word for it.
-fn set_epoch(list: &TopicPartitionList, topic: &str, partition: i32, epoch: i32) {
-    let Ok(topic) = CString::new(topic) else { return };
-    // SAFETY: list and topic are valid for the calls; what is found is the list's own, and null is not written to.
-    unsafe {
-        let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
-        if !element.is_null() && epoch != NO_EPOCH {
-            sys::rd_kafka_topic_partition_set_leader_epoch(element, epoch);
-        }
-    }
-}
-
-/// The epoch beside a list's offset; [`NO_EPOCH`] where there is none.
-fn epoch(list: &TopicPartitionList, topic: &str, partition: i32) -> i32 {
-    let Ok(topic) = CString::new(topic) else { return NO_EPOCH };
-    // SAFETY: as above, and nothing is written.
-    unsafe {
-        let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
-        if element.is_null() { NO_EPOCH } else { sys::rd_kafka_topic_partition_get_leader_epoch(element) }
     }
 }

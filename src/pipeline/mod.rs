@@ -4,7 +4,7 @@
 //!  Batch<'_> ─► admit ─► decode ─► Rows ─► score ─► f32… ─► decide ─► encode ─► bytes ─► commit ─► broker
 //!   (kafka)               (+ json)          (model)                                        │
 //!      ▲                └─ Rejection ──────────────────────► dead letter ─────────┤
-//!      └───────────────────────── rewind on Interruption::Redo ◄──────────────────┘
+//!      └───────────────────────── rewind on Interruption::RollBack ◄──────────────┘
 //! ```
 //!
 //! | module | takes | gives |
@@ -18,8 +18,8 @@
 //! | [`compare`] | both models' scores | metrics, and messages where asked for |
 //!
 //! A thread owns everything it touches: no channel, no lock and no shared buffer between stages (exactly once, one
-//! message a commit passes to its notary). A bad record is a
-//! value (it becomes a dead letter); an [`commit::Interruption`] concerns the whole batch.
+//! message a commit passes to its commit thread). A bad record is a value (it becomes a dead letter); an
+//! [`crate::transaction::Interruption`] concerns the whole batch. What a thread does between batches is in [`crate::worker`].
 
 pub mod compare;
 pub mod decide;
