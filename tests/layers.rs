@@ -1,4 +1,5 @@
 //! Imports point down: a module uses those below it, and none above.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -52,7 +52,7 @@ impl Committer {
         Ok(())
     }
 
-    /// At least once: as [`Committer::check_timeout`], where no batch was settled for too long.
+    /// At least once: as above, where no batch was settled for too long.
     pub fn check_unsettled(&mut self) -> Result<(), Interruption> {
         match self.unsettled_since.filter(|since| since.elapsed() > STALL) {
             Some(since) => self.check_timeout(since, "verdicts cannot be delivered"),

@@ -7,7 +7,7 @@
 //!            └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Whatever happens becomes an event; [`ScoringThread::handle`] steps the protocol with it and performs the effects, until
+//! Whatever happens becomes an event; `ScoringThread::handle` steps the protocol with it and performs the effects, until
 //! there are none left. An error ends a turn early and is an event too.
 
 use std::collections::{HashMap, VecDeque};
