@@ -18,12 +18,8 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Imports that point up today. Each is to go; one that has gone must leave this list.
-const UPWARDS: &[(&str, &str)] = &[
-    ("telemetry", "drift"),
-    ("telemetry", "kafka"),
-    ("telemetry", "pipeline"),
-    ("commands", "cli"),
-];
+const UPWARDS: &[(&str, &str)] =
+    &[("telemetry", "drift"), ("telemetry", "kafka"), ("telemetry", "pipeline"), ("commands", "cli")];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
