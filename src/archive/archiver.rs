@@ -385,6 +385,7 @@ impl Archiver {
                             "reading verdicts of partition {partition}: {reason}"
                         )));
                     }
+                    RDKafkaErrorCode::BadMessage => return Err(ArchiveError::Damaged { partition, reason }),
                     _ => events::PartitionError { partition, code: &code, reason: &reason }.log(),
                 },
             }

@@ -109,6 +109,14 @@ pub enum ArchiveError {
         /// Where the partition ends now.
         end: i64,
     },
+    /// A batch of verdicts is not what its checksum says.
+    #[error("partition {partition}: {reason}: nothing behind it is archived before the broker's copy is whole again")]
+    Damaged {
+        /// The partition.
+        partition: i32,
+        /// librdkafka's words.
+        reason: String,
+    },
     /// librdkafka gave up.
     #[error("Kafka client: {0}")]
     Client(#[from] KafkaError),

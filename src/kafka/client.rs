@@ -24,6 +24,8 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("auto.offset.reset", "earliest"), // a new group begins with what is there: nothing lost
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("isolation.level", "read_committed"),
+    // A batch that was damaged on its way, or on the broker's disk, is an error and no record.
+    ("check.crcs", "true"),
     // A worker that dies is noticed after this long (librdkafka's default is 45 s).
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),

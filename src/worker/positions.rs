@@ -78,6 +78,8 @@ pub struct Admitted<'a> {
     pub cut: Vec<(i32, Option<i64>)>,
     /// Partitions to be read again from where they are: records may be missing before those that came.
     pub again: Vec<i32>,
+    /// Partitions whose next batch is damaged, and librdkafka's words.
+    pub damaged: Vec<(i32, String)>,
 }
 
 #[cfg(test)]
@@ -91,7 +93,9 @@ impl Run {
 impl Admitted<'_> {
     /// What follows in the batch is not where the partition goes on.
     fn is_interrupted(&self, partition: i32) -> bool {
-        self.cut.iter().any(|(cut, _)| *cut == partition) || self.again.contains(&partition)
+        self.cut.iter().any(|(cut, _)| *cut == partition)
+            || self.again.contains(&partition)
+            || self.damaged.iter().any(|(damaged, _)| *damaged == partition)
     }
 }
 
@@ -128,6 +132,7 @@ impl Positions {
             gone: Vec::new(),
             cut: Vec::new(),
             again: Vec::new(),
+            damaged: Vec::new(),
         };
         for entry in batch.iter() {
             match entry {
@@ -167,6 +172,12 @@ impl Positions {
                 }
                 // Not asked for.
                 Entry::End { .. } => {}
+                // librdkafka would go on behind it.
+                Entry::Error { partition, code: RDKafkaErrorCode::BadMessage, reason } => {
+                    if active(partition) && !admitted.is_interrupted(partition) {
+                        admitted.damaged.push((partition, reason));
+                    }
+                }
                 Entry::Error { partition, code, reason } => partition_error(partition, code, &reason)?,
             }
         }

@@ -46,6 +46,8 @@ enum Goal {
     Release(Vec<i32>),
     /// Logs do not have what comes next: partition, what would come, and where to go on.
     Restart { partitions: Vec<(i32, Option<Next>, Option<i64>)>, is_recreated: bool },
+    /// A partition cannot be read on.
+    Pause(i32),
     /// The thread ends.
     Stop,
 }
@@ -157,6 +159,7 @@ impl Protocol {
                     self.partitions.insert(*partition, Phase::Active);
                 }
             }
+            Event::Unreadable(partition) => self.pursue(Goal::Pause(partition), &mut effects),
             Event::Stop => self.pursue(Goal::Stop, &mut effects),
         }
         effects
@@ -187,6 +190,10 @@ impl Protocol {
                 }
                 let restart = |(partition, before, at)| Effect::Restart { partition, before, at, is_recreated };
                 effects.extend(partitions.into_iter().map(restart));
+            }
+            Some(Goal::Pause(partition)) => {
+                self.partitions.insert(partition, Phase::Paused);
+                effects.push(Effect::Pause(partition));
             }
             Some(Goal::Stop) => {
                 let drained = !self.is_rewinding && !self.positions.has_unread();

@@ -29,9 +29,13 @@ impl ScoringThread {
         let wait = self.committer.due_in().map_or(IDLE_WAIT, |due| due.min(IDLE_WAIT));
         let scored = self.score(queue.fill(&mut buffer, wait));
         self.buffer = buffer;
-        let NotScored { cut, again } = scored?;
+        let NotScored { cut, again, damaged } = scored?;
         if !again.is_empty() {
             self.seek_again(&again)?;
+        }
+        for (partition, reason) in damaged {
+            self.reason = reason;
+            self.handle(Event::Unreadable(partition))?;
         }
         if cut.is_empty() { Ok(()) } else { self.handle(Event::Cut(cut)) }
     }
@@ -45,7 +49,8 @@ impl ScoringThread {
             return Ok(NotScored::default());
         }
         let (positions, is_active) = self.protocol.positions_and_active();
-        let Admitted { records, runs, gone, cut, again } = positions.admit(&batch, is_active, &self.subscription)?;
+        let Admitted { records, runs, gone, cut, again, damaged } =
+            positions.admit(&batch, is_active, &self.subscription)?;
         let working = !records.is_empty() && !self.shutdown.is_aborted();
         let taken = Instant::now();
         let times = if working { self.model.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
@@ -67,7 +72,7 @@ impl ScoringThread {
             log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
             self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
         }
-        Ok(NotScored { cut, again })
+        Ok(NotScored { cut, again, damaged })
     }
 
     /// Takes note of what was committed or delivered since, and commits what is due.
@@ -165,6 +170,8 @@ struct NotScored {
     cut: Vec<(i32, Option<i64>)>,
     /// Partitions to be read again from where they are.
     again: Vec<i32>,
+    /// Partitions whose next batch is damaged, and why that is thought.
+    damaged: Vec<(i32, String)>,
 }
 
 /// Leaves payloads that were scored for candidates to try themselves on.

@@ -1,5 +1,6 @@
 //! Nothing is skipped in silence: what was gone before it was read is said and counted, and all that the log holds is scored.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -186,5 +187,42 @@ fn an_idle_group_has_no_lag_on_input_that_is_written_in_transactions() {
         wait_for("committed is the end", LIMIT, || (topics.committed(0) == (Some(32), 32)).then_some(()));
         end(worker);
         assert_eq!(ids(&topics).len(), 20, "{guarantee}");
+    }
+}
+
+#[test]
+fn a_batch_that_is_damaged_on_the_brokers_disk_stops_its_partition_alone_until_it_is_whole_again() {
+    for guarantee in GUARANTEES {
+        let topics = Topics::create(shared(), 2);
+        send(&topics, 0..20);
+        send(&topics, 20..40);
+        let good = good("other");
+        topics.send(&[Record { partition: 1, value: Some(good.as_bytes()), ..Record::default() }]);
+        // A byte of the last record's value: a text of the same length.
+        let segment = shared().segment(&topics.input, 0);
+        let whole = std::fs::read(&segment).unwrap();
+        let place = whole.windows(3).position(|bytes| bytes == b"t39").unwrap();
+        let write = |bytes: &[u8]| {
+            let mut file = std::fs::File::options().write(true).open(&segment).unwrap();
+            file.seek(SeekFrom::Start(place as u64)).unwrap();
+            file.write_all(bytes).unwrap();
+        };
+        write(b"t93");
+
+        let mut worker = topics.start_worker(&["--guarantee", guarantee]);
+        wait_for_verdicts(&topics, 21);
+        wait_for("the partition is named", LIMIT, || {
+            let (status, body) = worker.get("/readyz");
+            (status == 503 && body.contains(&format!("partition 0 of {}", topics.input)) && body.contains("CRC"))
+                .then_some(())
+        });
+        assert!(!ids(&topics).contains(&"t93".to_owned()), "what is damaged is not scored");
+        write(b"t39");
+        wait_for_verdicts(&topics, 41);
+        worker.wait_until_ready();
+        let expected: Vec<String> = (0..40).map(|number| format!("t{number}")).collect();
+        let found: Vec<String> = ids(&topics).into_iter().filter(|id| id != "other").collect();
+        assert_eq!(found, expected, "{guarantee}");
+        end(worker);
     }
 }

@@ -50,6 +50,8 @@ pub enum Event<'a> {
     Cut(Vec<(i32, Option<i64>)>),
     /// The topic was deleted, and another one has its name.
     Recreated,
+    /// What comes next in a partition cannot be read; what came before is good.
+    Unreadable(i32),
     /// A partition that was left alone goes on here.
     Resumed(&'a Offsets),
     /// The thread is to end.

@@ -143,6 +143,11 @@ impl Broker {
         }
     }
 
+    /// The file that holds the first records of a partition.
+    pub fn segment(&self, topic: &str, partition: i32) -> PathBuf {
+        self.directory.path().join(format!("data/{topic}-{partition}/00000000000000000000.log"))
+    }
+
     /// Ends it without a farewell, as a crash would.
     pub fn crash(&mut self) {
         if let Some(mut running) = self.running.take() {
