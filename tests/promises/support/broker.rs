@@ -1,4 +1,4 @@
-//! A real Apache Kafka broker (KRaft, one process) from the published jars, on free loopback ports.
+//! Real Apache Kafka brokers (KRaft) from the published jars, on free loopback ports: one process each.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,6 +20,8 @@ pub struct Broker {
     directory: tempfile::TempDir,
     port: u16,
     controller_port: u16,
+    /// 1 is the controller, too.
+    node: u8,
     sasl: bool,
     /// Lines of its properties, in place of what they would be.
     properties: String,
@@ -42,6 +44,11 @@ impl Broker {
     /// A broker of its own.
     pub fn start() -> Broker {
         Broker::new(false, "")
+    }
+
+    /// One more broker of this one's cluster.
+    pub fn join(&self, node: u8) -> Broker {
+        Broker::open(false, "", node, self.controller_port)
     }
 
     /// A broker with lines of properties of its own.
@@ -86,10 +93,15 @@ impl Broker {
     }
 
     fn new(sasl: bool, properties: &str) -> Broker {
+        Broker::open(sasl, properties, 1, free_port())
+    }
+
+    fn open(sasl: bool, properties: &str, node: u8, controller_port: u16) -> Broker {
         let mut broker = Broker {
             directory: tempfile::tempdir().unwrap(),
             port: free_port(),
-            controller_port: free_port(),
+            controller_port,
+            node,
             sasl,
             properties: properties.to_owned(),
             running: None,
@@ -171,9 +183,15 @@ impl Broker {
     fn write_properties(&self) -> PathBuf {
         let (port, controller) = (self.port, self.controller_port);
         let protocol = if self.sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
+        let mut listeners = format!("CLIENTS://127.0.0.1:{port}");
+        let mut roles = "broker";
+        if self.node == 1 {
+            listeners += &format!(",CONTROLLER://127.0.0.1:{controller}");
+            roles = "broker,controller";
+        }
         let mut text = format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+            "process.roles={roles}\nnode.id={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners={listeners}\nbroker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n\
              advertised.listeners=CLIENTS://127.0.0.1:{port}\n\
              listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=CLIENTS\nlog.dirs={}\n\
@@ -181,6 +199,7 @@ impl Broker {
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=4\nnum.network.threads=2\nnum.io.threads=4\n",
+            self.node,
             self.directory.path().join("data").display()
         );
         if self.sasl {
@@ -191,7 +210,6 @@ impl Broker {
                  required username=\"{user}\" password=\"{password}\" user_{user}=\"{password}\";\n"
             );
         }
-        let listeners = format!("CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
         text += &self
             .properties
             .replace("LISTENERS", &listeners)

@@ -75,7 +75,12 @@ impl Topics {
 
     /// Creates one topic with settings of its own.
     pub fn make_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.make_on(name, partitions, TopicReplication::Fixed(1), settings);
+    }
+
+    /// Creates one topic on these brokers.
+    pub fn make_on(&self, name: &str, partitions: i32, brokers: TopicReplication<'_>, settings: &[(&str, &str)]) {
+        let topic = NewTopic::new(name, partitions, brokers);
         let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
         // One that was just deleted may still be in the way.
         wait_for("the topic is made", Duration::from_secs(30), || {
@@ -117,6 +122,13 @@ impl Topics {
         for result in self.admin(async |admin, options| admin.create_partitions([&grown], options).await).unwrap() {
             result.unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
         }
+    }
+
+    /// How many replicas of a topic's first partition have all of it.
+    pub fn in_sync(&self, name: &str) -> usize {
+        let consumer: BaseConsumer = self.client.create().unwrap();
+        let Ok(metadata) = consumer.fetch_metadata(Some(name), Duration::from_secs(5)) else { return 0 };
+        metadata.topics()[0].partitions().first().map_or(0, |partition| partition.isr().len())
     }
 
     /// Deletes the records of a partition below an offset, as retention does.
