@@ -223,6 +223,7 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
     ask("group coordinator", inquiry.ask_group_coordinator(&settings.group, &settings.topics.input, PATIENCE));
     if settings.guarantee == Guarantee::ExactlyOnce {
         ask("transaction coordinator", inquiry.ask_transaction_coordinator(&settings.group, PATIENCE));
+        ask("fencing of members", inquiry.check_fencing());
     }
     let Some(&(input, expected)) = found.first().filter(|_| found.len() == wanted) else { return };
     // Dead letters may have as many partitions as they like.

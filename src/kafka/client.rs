@@ -1,6 +1,6 @@
 //! What every Kafka client of the worker shares: its default properties, where its log lines go, its last error.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -181,6 +181,25 @@ pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, mut told: impl FnMu
 pub struct Events {
     /// The last word on its brokers.
     pub health: Arc<BrokerHealth>,
+    /// The user wants to see librdkafka's debug lines.
+    pub is_debugged: bool,
+}
+
+/// The highest version in a line of `debug=feature`, `ApiKey TxnOffsetCommit (28) Versions 0..5`: librdkafka sends offsets
+/// without their member's generation to a broker that knows no version 3, and does not tell.
+fn offset_commit_version(facility: &str, line: &str) -> Option<i16> {
+    let (_, versions) =
+        line.split_once("ApiKey TxnOffsetCommit (28) Versions ").filter(|_| facility == "APIVERSION")?;
+    versions.split_once("..")?.1.trim().parse().ok()
+}
+
+/// Has librdkafka write the lines of one more debug context, by which it tells what it tells in no other way. Returns whether
+/// the user wants to see debug lines.
+pub fn overhear(config: &mut ClientConfig, context: &str) -> bool {
+    let debug = config.get("debug").unwrap_or_default().to_owned();
+    config.set("debug", format!("{debug}{}{context}", if debug.is_empty() { "" } else { "," }));
+    config.set_log_level(RDKafkaLogLevel::Debug);
+    !debug.is_empty()
 }
 
 impl ClientContext for Events {
@@ -191,7 +210,12 @@ impl ClientContext for Events {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        if let Some(version) = offset_commit_version(facility, message) {
+            self.health.offset_commits.fetch_min(version, Ordering::Relaxed);
+        }
+        if self.is_debugged || !matches!(level, RDKafkaLogLevel::Debug) {
+            log(level, facility, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -203,21 +227,35 @@ impl ConsumerContext for Events {}
 
 /// A consumer that is no member of a group. Where it logs in by tokens, it has one.
 pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> KafkaResult<BaseConsumer<Events>> {
-    let consumer = config.create_with_context(Events { health })?;
+    let consumer = config.create_with_context(Events { health, is_debugged: true })?;
     // A token is asked for by an event.
     serve(&consumer, |_| {});
     Ok(consumer)
 }
 
 /// The last word of a client's background threads about its brokers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BrokerHealth {
     down: AtomicBool,
     refused: AtomicBool,
     last: Mutex<Option<String>>,
+    /// The highest version of TxnOffsetCommit that all brokers know which were asked.
+    offset_commits: AtomicI16,
+}
+
+impl Default for BrokerHealth {
+    fn default() -> BrokerHealth {
+        let (down, refused, last) = (AtomicBool::default(), AtomicBool::default(), Mutex::default());
+        BrokerHealth { down, refused, last, offset_commits: AtomicI16::new(i16::MAX) }
+    }
 }
 
 impl BrokerHealth {
+    /// The highest version of TxnOffsetCommit that all brokers know which were asked; `i16::MAX` where none was.
+    pub fn offset_commits(&self) -> i16 {
+        self.offset_commits.load(Ordering::Relaxed)
+    }
+
     /// Notes a client-wide error and logs it once per change.
     pub fn report(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
@@ -334,6 +372,14 @@ mod tests {
         base.set("group.instance.id", "pod-0");
         assert_eq!(consumer_config(&base, "g", 0, 1).get("group.instance.id"), Some("pod-0"));
         assert_eq!(consumer_config(&base, "g", 1, 2).get("group.instance.id"), Some("pod-0-1"));
+    }
+
+    #[test]
+    fn a_version_is_read_from_librdkafkas_line_and_from_no_other() {
+        let line = "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/1:   ApiKey TxnOffsetCommit (28) Versions 0..2";
+        assert_eq!(offset_commit_version("APIVERSION", line), Some(2));
+        assert_eq!(offset_commit_version("FEATURE", line), None);
+        assert_eq!(offset_commit_version("APIVERSION", "  ApiKey OffsetCommit (8) Versions 2..9"), None);
     }
 
     #[test]

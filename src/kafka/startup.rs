@@ -109,6 +109,16 @@ pub enum StartupError {
         /// librdkafka's words.
         reason: String,
     },
+    /// Exactly once would not hold with this broker.
+    #[error(
+        "the broker takes offsets in transactions without the generation of the member that read them (TxnOffsetCommit up to \
+         version {version}; 3 is needed: KIP-447, Kafka 2.5): a member that was put out of the group could commit. Use another \
+         broker, or --guarantee at-least-once"
+    )]
+    NoFencing {
+        /// The highest version that it knows.
+        version: i16,
+    },
     /// librdkafka refused the configuration.
     #[error("Kafka client: {0}")]
     Client(#[from] KafkaError),
@@ -131,7 +141,11 @@ impl Inquiry {
         let health = Arc::new(BrokerHealth::default());
         let config = client::plain_config(base);
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let consumer = client::lone_consumer(&config, health.clone())?;
+        let mut asking = config.clone();
+        let is_debugged = client::overhear(&mut asking, "feature");
+        let consumer: BaseConsumer<Events> =
+            asking.create_with_context(Events { health: health.clone(), is_debugged })?;
+        client::serve(&consumer, |_| {});
         Ok(Inquiry { consumer, base: config, brokers, health })
     }
 
@@ -155,6 +169,15 @@ impl Inquiry {
             }
             // No leader yet, and the like: ask again.
             Some(code) => Err(KafkaError::MetadataFetch(code).into()),
+        }
+    }
+
+    /// Whether the brokers that answered check who commits offsets in a transaction, as exactly once needs it.
+    pub fn check_fencing(&self) -> Result<(), StartupError> {
+        client::serve(&self.consumer, |_| {});
+        match self.health.offset_commits() {
+            version @ ..3 => Err(StartupError::NoFencing { version }),
+            _ => Ok(()),
         }
     }
 
@@ -328,7 +351,7 @@ impl Inquiry {
     }
 
     fn admin(&self) -> Result<AdminClient<Events>, KafkaError> {
-        self.base.create_with_context(Events { health: self.health.clone() })
+        self.base.create_with_context(Events { health: self.health.clone(), is_debugged: true })
     }
 }
 

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -76,10 +75,8 @@ pub struct Subscription {
 impl Subscription {
     /// Joins the group of `config` (see [`client::consumer_config`]) on `topic`.
     pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> KafkaResult<Subscription> {
-        let debug = config.get("debug").unwrap_or_default();
         let mut config = config.clone();
-        config.set("debug", format!("{debug}{}metadata", if debug.is_empty() { "" } else { "," }));
-        config.set_log_level(RDKafkaLogLevel::Debug);
+        let is_debugged = client::overhear(&mut config, "metadata");
         let events = Events {
             topic: topic.to_owned(),
             changes: Mutex::default(),
@@ -88,7 +85,7 @@ impl Subscription {
             lag: Mutex::default(),
             resets: Mutex::default(),
             topic_id: Mutex::default(),
-            is_debugged: !debug.is_empty(),
+            is_debugged,
             metrics: Client::opened(Role::Consumer),
         };
         let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);

@@ -153,7 +153,11 @@ impl Worker {
         shutdown: &Shutdown,
     ) -> Result<Worker, StartError> {
         readiness.hold("start", "waiting for a Kafka broker");
-        let partitions = Inquiry::new(&settings.kafka)?.prepare(&settings.topics, shutdown)?;
+        let inquiry = Inquiry::new(&settings.kafka)?;
+        let partitions = inquiry.prepare(&settings.topics, shutdown)?;
+        if settings.guarantee == Guarantee::ExactlyOnce {
+            inquiry.check_fencing()?;
+        }
         if settings.threads > partitions.input as usize {
             log_events::lifecycle::TooManyThreads { threads: settings.threads, partitions: partitions.input }.log();
         }

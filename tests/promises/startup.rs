@@ -1,5 +1,6 @@
 //! What waiting mends is waited for; the rest ends at once with a sentence that says what to do.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::support::broker::{Broker, SASL_USER, free_port, shared};
@@ -257,4 +258,44 @@ fn a_member_that_its_group_refuses_says_why_and_is_not_ready() {
         worker.terminate();
         assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
     }
+}
+
+/// A broker of before Kafka 2.5, as far as its first answer says: the real one's with a lower version of TxnOffsetCommit.
+fn old_broker(real: &str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, real) = (listener.local_addr().unwrap().to_string(), real.to_owned());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut broker) = (client.unwrap(), std::net::TcpStream::connect(&real).unwrap());
+            let (mut from, mut to) = (client.try_clone().unwrap(), broker.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                let mut length = [0; 4];
+                broker.read_exact(&mut length).unwrap();
+                let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+                broker.read_exact(&mut answer).unwrap();
+                let place = answer.windows(4).position(|bytes| bytes == [0, 28, 0, 0]).expect("TxnOffsetCommit from 0");
+                answer[place + 5] = 2;
+                client.write_all(&length).and_then(|()| client.write_all(&answer)).unwrap();
+                std::io::copy(&mut broker, &mut client)
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_broker_that_cannot_fence_members_is_refused_where_exactly_once_rests_on_it() {
+    let topics = Topics::create(shared(), 1);
+    let brokers = old_broker(&shared().address());
+    let mut command = topics.worker();
+    command.args(["--brokers", &brokers]);
+    let output = finish(command, LIMIT);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{text}");
+    assert!(text.contains("KIP-447") && text.contains("--guarantee at-least-once"), "{text}");
+    let mut worker = topics.start_worker(&["--brokers", &brokers, "--guarantee", "at-least-once"]);
+    worker.wait_until_ready();
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
 }
