@@ -12,7 +12,7 @@ use super::pause::Pause;
 use super::refusals::Refusals;
 use super::size_limits::SizeLimits;
 use super::timing::Timing;
-use super::{ATTEMPT, Guarantee, Interruption};
+use super::{ATTEMPT, Guarantee, Interruption, NO_RETURN};
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{Kind, Outbox, ProduceBuffer};
@@ -269,6 +269,9 @@ impl Committer {
                 return Ok(Some(took));
             }
             self.check_timeout(since, "the transaction cannot be committed")?;
+            if since.elapsed() > NO_RETURN {
+                return Err(Interruption::RollBack("the call that ends the transaction does not return".into()));
+            }
         }
         Ok(None)
     }

@@ -46,6 +46,9 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// After this long the broker has aborted the transaction (transaction.timeout.ms) and repeating its end is in vain.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
+/// A transaction whose end has not come by then is not waited for: librdkafka's call should have returned long ago.
+const NO_RETURN: Duration = Duration::from_secs(GIVE_UP.as_secs() + 2 * ATTEMPT.as_secs());
+
 /// What a subscriber may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Guarantee {
