@@ -63,6 +63,7 @@ impl Deliveries {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty() && self.settled.is_empty() && self.ready.is_empty() && self.counted.is_none()
     }

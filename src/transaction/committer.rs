@@ -240,14 +240,19 @@ impl Committer {
         Ok(())
     }
 
-    /// Passes the open transaction to the commit thread.
-    pub fn submit(&mut self, offsets: &Offsets, subscription: &Subscription) -> Result<(), Interruption> {
+    /// Passes this producer's transaction to the commit thread.
+    pub fn submit(
+        &mut self,
+        producer: usize,
+        offsets: &Offsets,
+        subscription: &Subscription,
+    ) -> Result<(), Interruption> {
         let group = subscription
             .group_metadata()
             .ok_or_else(|| Interruption::RollBack("no longer a member of the group".into()))?;
         let list =
             subscription.to_commit(offsets).map_err(|error| Interruption::RollBack(format!("offsets: {error}")))?;
-        let outbox = self.outboxes[self.current].clone();
+        let outbox = self.outboxes[producer].clone();
         if let Some(commit_thread) = &mut self.commit_thread {
             commit_thread.submit(PendingTransaction { outbox, offsets: list, group })?;
         }

@@ -70,6 +70,7 @@ impl Transactions {
         self.is_pending
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         !self.is_open && !self.is_pending
     }

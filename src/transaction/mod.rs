@@ -182,6 +182,7 @@ impl Uncommitted {
     }
 
     /// Nothing is uncommitted.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         match self {
             Uncommitted::ExactlyOnce(transactions) => transactions.is_empty(),

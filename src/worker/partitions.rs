@@ -238,6 +238,12 @@ impl ScoringThread {
         )))
     }
 
+    /// Says and counts that the log does not have what comes next. `-1` stands for an end that was not asked for.
+    pub(super) fn say_gone(&self, partition: i32, position: i64, (begin, end): (i64, i64), gone: Gone) {
+        log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
+        self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
+    }
+
     fn report_gone(
         &self,
         partition: i32,
@@ -245,8 +251,7 @@ impl ScoringThread {
         (begin, end): (i64, i64),
         gone: Gone,
     ) -> Result<(), Interruption> {
-        log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
-        self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
+        self.say_gone(partition, position, (begin, end), gone);
         if self.settings.reset != Reset::Error {
             return Ok(());
         }

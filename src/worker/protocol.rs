@@ -243,7 +243,7 @@ impl Protocol {
 
     fn failed(&mut self, failed: Failed, effects: &mut Vec<Effect>) {
         let goal = self.goal.take();
-        let is_ending = goal == Some(Goal::Stop) || failed == Failed::Patience;
+        let is_ending = goal == Some(Goal::Stop) || failed == Failed::Timeout;
         match goal {
             // The group waits for us.
             Some(Goal::Release(partitions)) => self.release(partitions, effects),

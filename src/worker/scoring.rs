@@ -68,9 +68,7 @@ impl ScoringThread {
             }
         }
         for (partition, position, begin) in gone {
-            let (end, gone) = (-1, Gone::Deleted { records: begin - position });
-            log_events::pipeline::RecordsGone { partition, position, begin, end, reason: gone.reason() }.log();
-            self.instruments.gone(&self.settings.input_topic, partition, gone.records(), gone.reason());
+            self.say_gone(partition, position, (begin, -1), Gone::Deleted { records: begin - position });
         }
         Ok(NotScored { cut, again, damaged })
     }

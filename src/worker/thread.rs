@@ -205,8 +205,8 @@ impl ScoringThread {
             let failed = match &interruption {
                 Interruption::RollBack(_) => Failed::Work,
                 Interruption::Partition { partition, .. } => Failed::Partition(*partition),
-                Interruption::Aborted => Failed::Patience,
-                Interruption::Fatal(_) if self.protocol.is_stopping() => Failed::Patience,
+                Interruption::Aborted => Failed::Timeout,
+                Interruption::Fatal(_) if self.protocol.is_stopping() => Failed::Timeout,
                 Interruption::Fatal(_) => return Err(interruption),
             };
             self.reason = interruption.to_string();
@@ -232,101 +232,69 @@ impl ScoringThread {
 
     /// Does what the protocol asks for; returns what it asks for next.
     fn perform(&mut self, effect: Effect) -> Result<Vec<Effect>, Interruption> {
-        let event = match effect {
-            Effect::Commit(step) => return self.commit(step),
-            Effect::Accept(partitions) => {
-                self.accept(&partitions)?;
-                return Ok(Vec::new());
-            }
-            Effect::Release(partitions) => {
-                self.release(&partitions)?;
-                return Ok(Vec::new());
-            }
-            Effect::TakeTopic => {
-                self.subscription.take_topic();
-                return Ok(Vec::new());
-            }
+        let mut happened = None;
+        match effect {
+            Effect::Commit(step) => happened = self.commit(step)?,
+            Effect::Accept(partitions) => self.accept(&partitions)?,
+            Effect::Release(partitions) => self.release(&partitions)?,
+            Effect::TakeTopic => self.subscription.take_topic(),
             Effect::Restart { partition, before, at, is_recreated } => {
                 let gone = if is_recreated { Gone::Recreated } else { Gone::Truncated };
                 let next = self.restart(partition, before, at, gone)?;
-                Event::Begun { partition, next, commit: true }
+                happened = Some(Event::Begun { partition, next, commit: true });
             }
             Effect::RollBack { number } => {
-                let Some(back) = self.roll_back(number)? else { return Ok(Vec::new()) };
-                return Ok(self.step(Event::Rewound(&back)));
+                if let Some(back) = self.roll_back(number)? {
+                    return Ok(self.step(Event::Rewound(&back)));
+                }
             }
-            Effect::Pause(partition) => {
-                self.pause(partition)?;
-                return Ok(Vec::new());
-            }
+            Effect::Pause(partition) => self.pause(partition)?,
             Effect::HoldReadiness => {
                 let why = format!("work is thrown away again and again: {}", self.reason);
                 self.readiness.hold(&self.roll_backs_name(), why);
-                return Ok(Vec::new());
             }
-            Effect::ClearReadiness => {
-                self.readiness.clear(&self.roll_backs_name());
-                return Ok(Vec::new());
-            }
-            Effect::End { drained } => {
-                self.ended = Some(Ended { drained });
-                return Ok(Vec::new());
-            }
-        };
-        Ok(self.step(event))
+            Effect::ClearReadiness => self.readiness.clear(&self.roll_backs_name()),
+            Effect::End { drained } => self.ended = Some(Ended { drained }),
+        }
+        Ok(happened.map_or_else(Vec::new, |event| self.step(event)))
     }
 
-    /// Takes a step towards a commit; returns what is to be done next.
-    fn commit(&mut self, step: Step) -> Result<Vec<Effect>, Interruption> {
-        let event = match step {
-            Step::Begin { producer } => {
-                self.committer.begin_transaction(producer)?;
-                return Ok(Vec::new());
-            }
+    /// Takes a step towards a commit; returns what came of it, where the protocol waits for that.
+    fn commit(&mut self, step: Step) -> Result<Option<Event<'static>>, Interruption> {
+        match step {
+            Step::Begin { producer } => self.committer.begin_transaction(producer)?,
             Step::AwaitSettled => {
                 match self.protocol.on_their_way() {
                     Some((oldest, _)) => self.committer.await_settled(oldest)?,
                     None => self.committer.await_all_settled()?,
                 }
-                Event::Settled
+                return Ok(Some(Event::Settled));
             }
             Step::CheckFailures => {
                 self.committer.check_failures()?;
-                Event::NoFailure
+                return Ok(Some(Event::NoFailure));
             }
-            Step::Submit { offsets, .. } => {
-                self.committer.submit(&offsets, &self.subscription)?;
-                Event::Submitted
+            Step::Submit { producer, offsets } => {
+                self.committer.submit(producer, &offsets, &self.subscription)?;
+                return Ok(Some(Event::Submitted));
             }
             Step::AwaitCommit => {
                 if let Some(took) = self.committer.await_commit()? {
                     self.counts.commit_took(took);
                 }
-                Event::Committed
+                return Ok(Some(Event::Committed));
             }
             Step::CommitOffsets { offsets, wait, is_last } => {
                 let began = Instant::now();
                 self.committer.commit_offsets(&offsets, &self.subscription, wait, is_last)?;
                 self.counts.commit_took(began.elapsed());
-                if !wait {
-                    return Ok(Vec::new());
-                }
-                Event::Committed
+                return Ok(wait.then_some(Event::Committed));
             }
-            Step::CountsSubmitted => {
-                self.counts.submitted();
-                return Ok(Vec::new());
-            }
-            Step::CountsCommitted => {
-                self.counts.committed(&self.instruments);
-                return Ok(Vec::new());
-            }
-            Step::AllCommitted => {
-                self.counts.all_committed(&self.instruments);
-                return Ok(Vec::new());
-            }
-        };
-        Ok(self.step(event))
+            Step::CountsSubmitted => self.counts.submitted(),
+            Step::CountsCommitted => self.counts.committed(&self.instruments),
+            Step::AllCommitted => self.counts.all_committed(&self.instruments),
+        }
+        Ok(None)
     }
 
     fn turn(&mut self) -> Result<(), Interruption> {

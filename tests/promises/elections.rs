@@ -5,24 +5,12 @@ use std::time::Duration;
 
 use rdkafka::admin::TopicReplication;
 
-use super::poison::good;
+use super::gaps::{end, ids, send};
 use super::support::broker::Broker;
-use super::support::process::Running;
-use super::support::topics::{Record, Topics};
+use super::support::topics::Topics;
 use super::support::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn send(topics: &Topics, numbers: std::ops::Range<usize>) {
-    let values: Vec<String> = numbers.map(|number| good(&format!("t{number}"))).collect();
-    topics.send(
-        &values.iter().map(|value| Record { value: Some(value.as_bytes()), ..Record::default() }).collect::<Vec<_>>(),
-    );
-}
-
-fn ids(topics: &Topics) -> Vec<String> {
-    topics.read(&topics.output).iter().map(|message| message.verdict().transaction_id).collect()
-}
 
 /// Waits until all of these have verdicts.
 fn wait_for_all(topics: &Topics, numbers: std::ops::Range<usize>) {
@@ -103,9 +91,4 @@ fn what_a_leader_holds_that_lacks_the_logs_end_is_scored_and_the_loss_is_said() 
         assert!(doubled.is_empty(), "{guarantee}: {doubled:?}");
         end(worker);
     }
-}
-
-fn end(worker: Running) {
-    worker.terminate();
-    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
 }

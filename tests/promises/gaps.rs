@@ -16,20 +16,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 const GUARANTEES: [&str; 2] = ["exactly-once", "at-least-once"];
 
 /// Sends good transactions of these numbers to partition 0.
-fn send(topics: &Topics, numbers: std::ops::Range<usize>) {
+pub fn send(topics: &Topics, numbers: std::ops::Range<usize>) {
     let values: Vec<String> = numbers.map(|number| good(&format!("t{number}"))).collect();
     topics.send(
         &values.iter().map(|value| Record { value: Some(value.as_bytes()), ..Record::default() }).collect::<Vec<_>>(),
     );
 }
 
-fn end(worker: Running) {
+pub fn end(worker: Running) {
     worker.terminate();
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
 }
 
 /// Ids of all verdicts, in order.
-fn ids(topics: &Topics) -> Vec<String> {
+pub fn ids(topics: &Topics) -> Vec<String> {
     topics.read(&topics.output).iter().map(|message| message.verdict().transaction_id).collect()
 }
 

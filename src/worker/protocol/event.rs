@@ -66,7 +66,7 @@ pub enum Failed {
     /// It must, and this partition cannot go on.
     Partition(i32),
     /// Nothing is waited for any longer: the thread ends.
-    Patience,
+    Timeout,
 }
 
 /// What is to be done.
