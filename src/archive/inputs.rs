@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fraud_wire::verdict::Verdict;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::join::{Cursor, Step};
 use crate::kafka::batch::{BatchBuffer, Entry, Record, RecordQueue};
 use crate::kafka::client::{self, Events};
+use crate::kafka::consumer::NativeConsumer;
+use crate::kafka::failure::Failure;
 use crate::log_events::archive as events;
 use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 
@@ -95,7 +96,7 @@ pub struct Inputs {
     topic: String,
     // Order of fields is order of drop: the partitions' queues before the consumer they belong to.
     partitions: HashMap<i32, Partition>,
-    consumer: Arc<BaseConsumer<Events>>,
+    consumer: Arc<NativeConsumer<Events>>,
     decoder: Decoder,
 }
 
@@ -136,7 +137,7 @@ impl Inputs {
         partitions: i32,
         features: &[Feature],
         max_bytes: usize,
-    ) -> KafkaResult<Inputs> {
+    ) -> Result<Inputs, KafkaError> {
         let mut config = base.clone();
         for (key, value) in DEFAULTS {
             if config.get(key).is_none() {
@@ -170,8 +171,9 @@ impl Inputs {
         }
         // Assigned once and for all: partitions rest and are sought, but are never given back, which would undo the
         // forwards of their queues (see `Subscription::rewind`).
-        consumer.assign(&list)?;
-        consumer.pause(&list)?;
+        let refused = |failure: Failure| KafkaError::Subscription(failure.to_string());
+        consumer.assign(&list).map_err(refused)?;
+        consumer.pause(&list).map_err(refused)?;
         let decoder = Decoder::new(features, max_bytes);
         Ok(Inputs { topic: topic.to_owned(), partitions: known, consumer, decoder })
     }
@@ -199,7 +201,7 @@ impl Inputs {
                 Step::Read => {
                     let more = partition.read(source.offset, deadline, &mut self.decoder);
                     if more && partition.is_doubtful(source.offset) {
-                        let low = self.consumer.fetch_watermarks(&self.topic, source.partition, SEEK_PATIENCE);
+                        let low = self.consumer.watermarks(&self.topic, source.partition, SEEK_PATIENCE);
                         match low {
                             // Retention was here.
                             Ok((low, _)) if low > source.offset => {}
@@ -227,11 +229,11 @@ impl Inputs {
 
     /// Serves librdkafka's events; to be called every few seconds.
     pub fn serve(&self) {
-        while let Some(outcome) = self.consumer.poll(Duration::ZERO) {
-            if let Err(error) = outcome {
-                events::InputsError { reason: &error }.log();
+        self.consumer.serve(|entry| {
+            if let Entry::Error { reason, .. } = entry {
+                events::InputsError { reason: &reason }.log();
             }
-        }
+        });
     }
 
     /// Nothing of this partition is asked for any more, as far as one knows.
@@ -249,13 +251,18 @@ impl Inputs {
 
 impl Partition {
     /// Reads on from `offset`.
-    fn begin(&mut self, consumer: &BaseConsumer<Events>, topic: &str, number: i32, offset: i64) -> KafkaResult<()> {
+    fn begin(
+        &mut self,
+        consumer: &NativeConsumer<Events>,
+        topic: &str,
+        number: i32,
+        offset: i64,
+    ) -> Result<(), Failure> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, number, Offset::Offset(offset))?;
-        let sought = consumer.seek_partitions(list, SEEK_PATIENCE)?;
-        sought.elements().iter().try_for_each(|element| element.error())?;
+        consumer.seek(&list, SEEK_PATIENCE)?;
         if self.resting {
-            consumer.resume(&sought)?;
+            consumer.resume(&list)?;
             self.resting = false;
         }
         self.cursor.sought(offset);

@@ -53,6 +53,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use self::cut::CutPolicy;
+use crate::kafka::failure::Failure;
 use crate::pipeline::decode::Feature;
 
 /// Everything an archive needs, validated.
@@ -120,6 +121,9 @@ pub enum ArchiveError {
     /// librdkafka gave up.
     #[error("Kafka client: {0}")]
     Client(#[from] KafkaError),
+    /// A call to a broker failed.
+    #[error("Kafka: {0}")]
+    Call(#[from] Failure),
 }
 
 impl ArchiveError {

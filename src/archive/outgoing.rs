@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,7 @@ use super::cut;
 use super::partition::SealedCut;
 use super::store::{Store, Upload};
 use super::telemetry::{self, Tally};
+use crate::kafka::failure::Failure;
 use crate::kafka::position::Next;
 use crate::kafka::subscription::{Noted, Subscription};
 use crate::log_events::archive as events;
@@ -203,10 +204,11 @@ impl Outgoing {
                 self.refusals = 0;
                 Ok(true)
             }
-            Err(KafkaError::ConsumerCommit(code @ RDKafkaErrorCode::GroupAuthorizationFailed))
-            | Err(KafkaError::ConsumerCommit(code @ RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                Err(ArchiveError::Forbidden(code.to_string()))
-            }
+            Err(Failure {
+                code: RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed,
+                reason,
+                ..
+            }) => Err(ArchiveError::Forbidden(reason)),
             Err(error) => {
                 self.refusals += 1;
                 if self.refusals == 1 {

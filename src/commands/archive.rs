@@ -174,7 +174,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
             events::StoppedEarly {}.log();
             return Ok(());
         }
-        Err(error @ StartupError::Client(_)) => return Err(Failure::at_run_time(error)),
+        Err(error @ (StartupError::Client(_) | StartupError::Unanswered(_))) => {
+            return Err(Failure::at_run_time(error));
+        }
         Err(error) => return Err(Failure::configuration(error)),
     };
     let drain = settings.drain_timeout;

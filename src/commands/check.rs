@@ -204,7 +204,7 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
                 let error = StartupError::MissingTopic { topic: topic.clone(), brokers: brokers.into() };
                 report.bad("topic", error);
             }
-            Err(StartupError::Client(error)) => {
+            Err(StartupError::Unanswered(error)) => {
                 return report.bad("broker", format!("{brokers} does not answer ({error}: {}): is it running, is the address right? `make kafka` starts one here", inquiry.last_error()));
             }
             Err(error) => return report.bad("broker", error),

@@ -25,20 +25,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::consumer::{Membership, NativeConsumer};
 use super::failure;
 use super::message::{Message, slice};
 
 /// A queue of our own into which assigned partitions deliver.
-pub struct RecordQueue<C: ConsumerContext + 'static> {
+pub struct RecordQueue<R: Membership> {
     queue: NonNull<sys::rd_kafka_queue_t>,
-    consumer: Arc<BaseConsumer<C>>,
+    consumer: Arc<NativeConsumer<R>>,
 }
 
 // SAFETY: librdkafka's queues are thread-safe; nothing here is tied to the thread that made it.
-unsafe impl<C: ConsumerContext + 'static> Send for RecordQueue<C> {}
+unsafe impl<R: Membership> Send for RecordQueue<R> {}
 
 /// Memory for the pointers of one batch, reused from batch to batch.
 #[derive(Default)]
@@ -57,11 +57,11 @@ impl BatchBuffer {
     }
 }
 
-impl<C: ConsumerContext + 'static> RecordQueue<C> {
+impl<R: Membership> RecordQueue<R> {
     /// A queue of `consumer`'s client.
-    pub fn new(consumer: Arc<BaseConsumer<C>>) -> Self {
+    pub fn new(consumer: Arc<NativeConsumer<R>>) -> Self {
         // SAFETY: the client is alive (we hold it); rd_kafka_queue_new never fails but for memory.
-        let queue = unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        let queue = unsafe { sys::rd_kafka_queue_new(consumer.as_ptr()) };
         let queue = NonNull::new(queue).expect("librdkafka allocates a queue or aborts");
         RecordQueue { queue, consumer }
     }
@@ -72,8 +72,7 @@ impl<C: ConsumerContext + 'static> RecordQueue<C> {
         // SAFETY: client and topic are valid for the call; the partition queue is a counted reference that is given
         // back right away, the forward holds its own.
         unsafe {
-            let queue =
-                sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), topic.as_ptr(), partition);
+            let queue = sys::rd_kafka_queue_get_partition(self.consumer.as_ptr(), topic.as_ptr(), partition);
             if !queue.is_null() {
                 sys::rd_kafka_queue_forward(queue, self.queue.as_ptr());
                 sys::rd_kafka_queue_destroy(queue);
@@ -114,7 +113,7 @@ impl<C: ConsumerContext + 'static> RecordQueue<C> {
     }
 }
 
-impl<C: ConsumerContext + 'static> Drop for RecordQueue<C> {
+impl<R: Membership> Drop for RecordQueue<R> {
     fn drop(&mut self) {
         // SAFETY: our own reference, given back once; the client is still alive in `self.consumer`.
         unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) }
@@ -151,14 +150,7 @@ impl Batch<'_> {
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         self.messages.iter().map(|&message| {
             // SAFETY: valid until the batch is dropped, which the borrow of `self` excludes.
-            let message = unsafe { &*message };
-            match message.err {
-                0 => Entry::Record(Record { message }),
-                PARTITION_END => Entry::End { partition: message.partition, offset: message.offset },
-                number => {
-                    Entry::Error { partition: message.partition, code: failure::code(number), reason: reason(message) }
-                }
-            }
+            Entry::of(unsafe { &*message })
         })
     }
 }
@@ -185,6 +177,19 @@ pub enum Entry<'a> {
     },
 }
 
+impl<'a> Entry<'a> {
+    #[inline]
+    pub(super) fn of(message: &'a Message) -> Entry<'a> {
+        match message.err {
+            0 => Entry::Record(Record { message }),
+            PARTITION_END => Entry::End { partition: message.partition, offset: message.offset },
+            number => {
+                Entry::Error { partition: message.partition, code: failure::code(number), reason: reason(message) }
+            }
+        }
+    }
+}
+
 const PARTITION_END: c_int = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF as c_int;
 
 fn reason(message: &Message) -> String {
@@ -203,6 +208,12 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// Topic it was read from. For those who read more than one: allocates.
+    pub fn topic(&self) -> String {
+        // SAFETY: the message's topic handle is alive as long as it, and has a C string as its name.
+        unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.message.topic)) }.to_string_lossy().into_owned()
+    }
+
     /// Partition it was read from.
     pub fn partition(&self) -> i32 {
         self.message.partition

@@ -5,14 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::bindings as sys;
-use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::oauth;
+use super::consumer::{Membership, NativeConsumer};
+use super::native::Reports;
 use crate::log_events;
 
 /// Largest value a client may send: librdkafka's own upper bound, so that a dead letter is refused by the topic's limit
@@ -164,20 +161,7 @@ pub fn plain_config(base: &ClientConfig) -> ClientConfig {
     layered(base, &[("message.max.bytes", MAX_MESSAGE_BYTES)], &[])
 }
 
-/// Serves every event that a consumer's client has to tell of: lines, statistics, errors, changes of membership.
-pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, mut told: impl FnMut(KafkaResult<BorrowedMessage<'_>>)) {
-    // A poll without waiting takes one event, and does not say whether it took one. Bounded, in case they never stop.
-    for _ in 0..1024 {
-        match consumer.poll(Duration::ZERO) {
-            Some(event) => told(event),
-            // SAFETY: the client is alive; this counts what waits.
-            None if unsafe { sys::rd_kafka_outq_len(consumer.client().native_ptr()) } == 0 => break,
-            None => {}
-        }
-    }
-}
-
-/// What librdkafka calls of a client that is no member of a group: lines, errors, a token.
+/// What librdkafka reports to a client that is no member of a group.
 pub struct Events {
     /// The last word on its brokers.
     pub health: Arc<BrokerHealth>,
@@ -202,13 +186,7 @@ pub fn overhear(config: &mut ClientConfig, context: &str) -> bool {
     !debug.is_empty()
 }
 
-impl ClientContext for Events {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token()
-    }
-
+impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(version) = offset_commit_version(facility, message) {
             self.health.offset_commits.fetch_min(version, Ordering::Relaxed);
@@ -218,19 +196,19 @@ impl ClientContext for Events {
         }
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.health.report(&error, reason);
+    fn error(&self, code: RDKafkaErrorCode, reason: &str) {
+        self.health.report(code, reason);
     }
 }
 
-impl ConsumerContext for Events {}
+impl Membership for Events {}
 
-/// A consumer that is no member of a group. Where it logs in by tokens, it has one.
-pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> KafkaResult<BaseConsumer<Events>> {
-    let consumer = config.create_with_context(Events { health, is_debugged: true })?;
-    // A token is asked for by an event.
-    serve(&consumer, |_| {});
-    Ok(consumer)
+/// A consumer that is no member of a group.
+///
+/// # Errors
+/// librdkafka refuses the configuration.
+pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> Result<NativeConsumer<Events>, KafkaError> {
+    NativeConsumer::open(config, Events { health, is_debugged: true })
 }
 
 /// The last word of a client's background threads about its brokers.
@@ -257,21 +235,20 @@ impl BrokerHealth {
     }
 
     /// Notes a client-wide error and logs it once per change.
-    pub fn report(&self, error: &KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code();
+    pub fn report(&self, code: RDKafkaErrorCode, reason: &str) {
         match code {
             // No error: clients that ask for it are told so of a partition's end.
-            Some(RDKafkaErrorCode::PartitionEOF) => return,
-            Some(
-                RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL,
-            ) => self.refused.store(true, Ordering::Relaxed),
-            Some(RDKafkaErrorCode::AllBrokersDown) if !self.down.swap(true, Ordering::Relaxed) => {
+            RDKafkaErrorCode::PartitionEOF => return,
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL => {
+                self.refused.store(true, Ordering::Relaxed);
+            }
+            RDKafkaErrorCode::AllBrokersDown if !self.down.swap(true, Ordering::Relaxed) => {
                 log_events::kafka::BrokerUnreachable { reason }.log();
             }
             _ => log_events::kafka::ClientError { code: &code, reason }.log(),
         }
         // AllBrokersDown follows the error that tells why: keep that one.
-        if code != Some(RDKafkaErrorCode::AllBrokersDown)
+        if code != RDKafkaErrorCode::AllBrokersDown
             && let Ok(mut last) = self.last.lock()
         {
             *last = Some(reason.to_owned());

@@ -1,6 +1,7 @@
 //! A call to the broker that failed, as librdkafka judges it: the one error type of the worker's Kafka calls.
 
 use std::ffi::c_int;
+use std::fmt;
 
 use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -19,8 +20,7 @@ pub fn words(number: c_int) -> String {
 }
 
 /// What failed, and whether repeating the same call may help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason} ({code:?})")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// librdkafka's code.
     pub code: RDKafkaErrorCode,
@@ -30,7 +30,38 @@ pub struct Failure {
     pub transient: bool,
 }
 
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { code, reason, .. } = self;
+        // The words for a code begin with its name.
+        if reason.starts_with(&format!("{code:?}")) {
+            formatter.write_str(reason)
+        } else {
+            write!(formatter, "{reason} ({code:?})")
+        }
+    }
+}
+
 impl Failure {
+    /// What librdkafka's number stands for.
+    pub fn of(number: c_int) -> Failure {
+        use RDKafkaErrorCode as Code;
+        let code = code(number);
+        let transient = matches!(
+            code,
+            Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::BrokerTransportFailure
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::WaitingForCoordinator
+        );
+        Failure { code, reason: words(number), transient }
+    }
+
     /// A failure that does not go away by itself.
     pub fn lasting(code: RDKafkaErrorCode, reason: impl Into<String>) -> Failure {
         Failure { code, reason: reason.into(), transient: false }
@@ -39,21 +70,7 @@ impl Failure {
 
 impl From<KafkaError> for Failure {
     fn from(error: KafkaError) -> Failure {
-        let transient = match &error {
-            KafkaError::ConsumerCommit(code) => matches!(
-                code,
-                RDKafkaErrorCode::OperationTimedOut
-                    | RDKafkaErrorCode::RequestTimedOut
-                    | RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::CoordinatorNotAvailable
-                    | RDKafkaErrorCode::NotCoordinator
-                    | RDKafkaErrorCode::CoordinatorLoadInProgress
-                    | RDKafkaErrorCode::WaitingForCoordinator
-            ),
-            _ => false,
-        };
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        Failure { code, reason: error.to_string(), transient }
+        Failure::lasting(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), error.to_string())
     }
 }
 

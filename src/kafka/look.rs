@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::batch::Entry;
 use super::client::{self, Events};
+use super::consumer::NativeConsumer;
+use super::failure::Failure;
 
 /// Offsets at a partition's end among which its last visible record is looked for.
 const LOOKED_THROUGH: i64 = 10_000;
@@ -22,11 +24,11 @@ pub struct Seen {
 }
 
 /// A client that looks at records.
-pub struct Look(BaseConsumer<Events>);
+pub struct Look(NativeConsumer<Events>);
 
 impl Look {
     /// A client with a member's properties, transactions that are not committed left out if those say so.
-    pub fn new(config: &ClientConfig) -> KafkaResult<Look> {
+    pub fn new(config: &ClientConfig) -> Result<Look, KafkaError> {
         let mut config = config.clone();
         // A partition's end is told when a fetch comes back empty: at once, not after half a second.
         config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10");
@@ -34,11 +36,12 @@ impl Look {
     }
 
     /// The last record of a partition, if there is one among its last offsets; `None` too where there is no such partition.
-    pub fn last(&self, topic: &str, partition: i32, patience: Duration) -> KafkaResult<Option<Seen>> {
-        let (low, high) = match self.0.fetch_watermarks(topic, partition, patience) {
-            Err(KafkaError::MetadataFetch(
-                RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition,
-            )) => return Ok(None),
+    pub fn last(&self, topic: &str, partition: i32, patience: Duration) -> Result<Option<Seen>, Failure> {
+        let (low, high) = match self.0.watermarks(topic, partition, patience) {
+            Err(Failure {
+                code: RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition,
+                ..
+            }) => return Ok(None),
             marks => marks?,
         };
         if low >= high {
@@ -53,7 +56,7 @@ impl Look {
     }
 
     /// The record at an offset, or the first one behind it.
-    pub fn at(&self, topic: &str, partition: i32, offset: i64, patience: Duration) -> KafkaResult<Option<Seen>> {
+    pub fn at(&self, topic: &str, partition: i32, offset: i64, patience: Duration) -> Result<Option<Seen>, Failure> {
         let mut found = None;
         self.read(topic, partition, offset, patience, |seen| {
             found = Some(seen);
@@ -63,9 +66,15 @@ impl Look {
     }
 
     /// The end of a partition, where it lies behind `from` and no visible record stands between.
-    pub fn end_behind(&self, topic: &str, partition: i32, from: i64, patience: Duration) -> KafkaResult<Option<i64>> {
+    pub fn end_behind(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        patience: Duration,
+    ) -> Result<Option<i64>, Failure> {
         // First: what is read then reaches at least so far.
-        let (_, end) = self.0.fetch_watermarks(topic, partition, patience)?;
+        let (_, end) = self.0.watermarks(topic, partition, patience)?;
         let is_empty = end > from && self.at(topic, partition, from, patience)?.is_none();
         Ok(is_empty.then_some(end))
     }
@@ -78,7 +87,7 @@ impl Look {
         from: i64,
         patience: Duration,
         on: impl FnMut(Seen) -> bool,
-    ) -> KafkaResult<()> {
+    ) -> Result<(), Failure> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(topic, partition, Offset::Offset(from))?;
         self.0.assign(&list)?;
@@ -87,21 +96,21 @@ impl Look {
         outcome
     }
 
-    fn read_assigned(&self, patience: Duration, mut on: impl FnMut(Seen) -> bool) -> KafkaResult<()> {
+    fn read_assigned(&self, patience: Duration, mut on: impl FnMut(Seen) -> bool) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            match self.0.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    let timestamp = message.timestamp().to_millis();
-                    if !on(Seen { timestamp, value: message.payload().unwrap_or_default().to_vec() }) {
+            let Some(polled) = self.0.poll(Duration::from_millis(100)) else { continue };
+            match polled.entry() {
+                Entry::Record(record) => {
+                    let value = record.payload().unwrap_or_default().to_vec();
+                    if !on(Seen { timestamp: record.timestamp(), value }) {
                         return Ok(());
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-                Some(Err(error)) => return Err(error),
-                None => {}
+                Entry::End { .. } => return Ok(()),
+                Entry::Error { code, reason, .. } => return Err(Failure::lasting(code, reason)),
             }
         }
-        Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
+        Err(Failure::lasting(RDKafkaErrorCode::OperationTimedOut, "no answer in time"))
     }
 }

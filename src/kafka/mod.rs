@@ -4,6 +4,8 @@
 //!  startup       waits for the broker, checks (or creates) the topics, once
 //!  subscription  group membership as values + batches of borrowed records  ──► pipeline
 //!  batch         unsafe within: librdkafka's batch consume behind a safe face
+//!  consumer      unsafe within: librdkafka's consumer, error codes as integers ◄── subscription, look, startup
+//!  admin         makes topics, reads their limits
 //!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
 //!  native        unsafe within: librdkafka's batch produce behind a safe face ◄── outbox
 //!  look          single records, without a place in any group
@@ -16,8 +18,10 @@
 //!  embedded      librdkafka's mock cluster as a development broker
 //! ```
 
+mod admin;
 pub mod batch;
 pub mod client;
+pub mod consumer;
 pub mod embedded;
 pub mod failure;
 pub mod look;

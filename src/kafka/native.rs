@@ -26,6 +26,7 @@ use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
+use super::consumer::{Membership, NativeConsumer};
 use super::failure::{self, Failure};
 use super::message::Message;
 use super::oauth;
@@ -35,8 +36,9 @@ mod headers;
 #[cfg(test)]
 mod tests;
 
-use self::callbacks::{NAME, on_error, on_log, on_new, on_statistics, on_token};
-pub use self::callbacks::{Reports, Settled};
+pub use self::callbacks::{Deliveries, Reports, Settled};
+use self::callbacks::{NAME, on_new};
+pub(super) use self::callbacks::{on_error, on_log, on_statistics, on_token};
 use self::headers::HeaderList;
 pub use self::headers::{Headers, headers_size};
 
@@ -47,15 +49,15 @@ struct Topic {
 }
 
 /// A producer of librdkafka's.
-pub struct NativeProducer<R: Reports> {
+pub struct NativeProducer<R: Deliveries> {
     client: NonNull<sys::rd_kafka_t>,
     topics: Vec<Topic>,
     reports: Arc<R>,
 }
 
 // SAFETY: librdkafka's client and topic handles are thread-safe.
-unsafe impl<R: Reports> Send for NativeProducer<R> {}
-unsafe impl<R: Reports> Sync for NativeProducer<R> {}
+unsafe impl<R: Deliveries> Send for NativeProducer<R> {}
+unsafe impl<R: Deliveries> Sync for NativeProducer<R> {}
 
 /// Memory for the messages of one call, reused.
 #[derive(Default)]
@@ -75,7 +77,7 @@ pub enum Produced {
     Full(usize),
 }
 
-impl<R: Reports> NativeProducer<R> {
+impl<R: Deliveries> NativeProducer<R> {
     /// A producer of `config` to `topics`.
     pub fn open(config: &ClientConfig, topics: &[&str], reports: R) -> Result<Self, KafkaError> {
         let reports = Arc::new(reports);
@@ -87,7 +89,7 @@ impl<R: Reports> NativeProducer<R> {
         let client = unsafe {
             let conf = native.ptr();
             sys::rd_kafka_conf_set_opaque(conf, opaque);
-            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log::<R>));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
             sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics::<R>));
             sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, Some(on_token));
@@ -275,7 +277,7 @@ impl<R: Reports> NativeProducer<R> {
     }
 }
 
-impl<R: Reports> Drop for NativeProducer<R> {
+impl<R: Deliveries> Drop for NativeProducer<R> {
     fn drop(&mut self) {
         // SAFETY: the client is alive until the last call, and nobody else has a handle to it.
         unsafe {
@@ -301,13 +303,9 @@ unsafe impl Send for GroupMetadata {}
 
 impl GroupMetadata {
     /// That of a consumer; `None` where it is no member of a group.
-    pub fn of<C, T: rdkafka::consumer::Consumer<C>>(consumer: &T) -> Option<GroupMetadata>
-    where
-        C: rdkafka::consumer::ConsumerContext,
-    {
+    pub fn of<R: Membership>(consumer: &NativeConsumer<R>) -> Option<GroupMetadata> {
         // SAFETY: the client is alive for the call; what comes back is ours.
-        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) })
-            .map(GroupMetadata)
+        NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(consumer.as_ptr()) }).map(GroupMetadata)
     }
 }
 
@@ -318,7 +316,8 @@ impl Drop for GroupMetadata {
     }
 }
 
-fn milliseconds(time: Duration) -> c_int {
+/// As librdkafka takes a time limit.
+pub(super) fn milliseconds(time: Duration) -> c_int {
     c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX)
 }
 
@@ -329,7 +328,7 @@ unsafe extern "C" {
 }
 
 /// Takes over an error object.
-fn checked(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
+pub(super) fn checked(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
     if error.is_null() {
         return Ok(());
     }

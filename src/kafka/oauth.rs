@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as sys;
-use rdkafka::client::OAuthToken;
 
 use crate::log_events;
 use crate::shutdown::Shutdown;
@@ -118,15 +117,6 @@ fn refresh_in() -> Duration {
 }
 
 const NONE: &str = "no token: the token endpoint gave none in time";
-
-/// For clients of the rdkafka crate: their `generate_oauth_token`. Such tokens have no extensions.
-///
-/// # Errors
-/// There is none that is good.
-pub fn token() -> Result<OAuthToken, Box<dyn std::error::Error>> {
-    let Token { value, principal, expires, .. } = current().ok_or(NONE)?;
-    Ok(OAuthToken { token: value, principal_name: principal, lifetime_ms: expires })
-}
 
 /// Hands the latest token to a client that logs in by one.
 ///

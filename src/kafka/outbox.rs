@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::client::BrokerHealth;
 use super::failure::{self, Failure};
+use super::native::{Deliveries, NativeProducer, Reports, Settled, headers_size};
 pub use super::native::{GroupMetadata, Headers, ProduceBuffer, Produced};
-use super::native::{NativeProducer, Reports, Settled, headers_size};
 use super::statistics::Statistics;
 use crate::telemetry::clients::{Client, Role};
 
@@ -81,7 +81,7 @@ fn is_refused(code: RDKafkaErrorCode) -> bool {
     matches!(code, InvalidRecord | InvalidTimestamp | InvalidMessage | UnsupportedForMessageFormat)
 }
 
-impl Reports for Ledger {
+impl Deliveries for Ledger {
     fn settled(&self, message: Settled<'_>) {
         let tag = message.tag();
         if let Some(number) = message.error() {
@@ -91,9 +91,11 @@ impl Reports for Ledger {
         }
         self.undelivered[(tag / Kind::TAGS) % BATCHES].fetch_sub(1, Ordering::Release);
     }
+}
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.health.report(&error, reason);
+impl Reports for Ledger {
+    fn error(&self, code: RDKafkaErrorCode, reason: &str) {
+        self.health.report(code, reason);
     }
 
     fn statistics(&self, json: &[u8]) {

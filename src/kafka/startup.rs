@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
+use super::admin;
 use super::client::{self, BrokerHealth, Events};
+use super::consumer::NativeConsumer;
+use super::failure::{self, Failure};
 use super::outbox::Outbox;
 use crate::log_events;
 use crate::shutdown::Shutdown;
@@ -122,6 +123,9 @@ pub enum StartupError {
     /// librdkafka refused the configuration.
     #[error("Kafka client: {0}")]
     Client(#[from] KafkaError),
+    /// A question was not answered, or refused.
+    #[error("the broker was asked in vain: {0}")]
+    Unanswered(#[from] Failure),
     /// Asked to stop while waiting for the broker.
     #[error("stopped while waiting for a Kafka broker")]
     Stopped,
@@ -129,7 +133,7 @@ pub enum StartupError {
 
 /// Asks about topics, patiently.
 pub struct Inquiry {
-    consumer: BaseConsumer<Events>,
+    consumer: NativeConsumer<Events>,
     base: ClientConfig,
     brokers: String,
     health: Arc<BrokerHealth>,
@@ -143,38 +147,35 @@ impl Inquiry {
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         let mut asking = config.clone();
         let is_debugged = client::overhear(&mut asking, "feature");
-        let consumer: BaseConsumer<Events> =
-            asking.create_with_context(Events { health: health.clone(), is_debugged })?;
-        client::serve(&consumer, |_| {});
+        let consumer = NativeConsumer::open(&asking, Events { health: health.clone(), is_debugged })?;
         Ok(Inquiry { consumer, base: config, brokers, health })
     }
 
     /// Partitions of `topic`; `None` where it does not exist. One attempt of `patience`; never creates a topic.
     pub fn partitions(&self, topic: &str, patience: Duration) -> Result<Option<i32>, StartupError> {
-        let answer = self.consumer.fetch_metadata(Some(topic), patience);
-        // Serves the events that tell why, if there was no answer.
-        client::serve(&self.consumer, |_| {});
+        let answer = self.consumer.metadata(topic, patience);
+        // Serves the errors that say why, if there was no answer.
+        self.serve();
         if self.health.is_refused() {
             return Err(StartupError::Credentials(self.health.last_error()));
         }
-        let metadata = answer?;
+        let found = answer?;
         self.health.reached();
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
-        match found.error().map(RDKafkaErrorCode::from) {
-            None => Ok(Some(found.partitions().len() as i32).filter(|&count| count > 0)),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-            Some(RDKafkaErrorCode::InvalidTopic) => Ok(None),
-            Some(code @ RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                Err(StartupError::Forbidden { topic: topic.into(), reason: code.to_string() })
+        match failure::code(found.error) {
+            RDKafkaErrorCode::NoError => Ok(Some(found.partitions.len() as i32).filter(|&count| count > 0)),
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Ok(None),
+            RDKafkaErrorCode::InvalidTopic => Ok(None),
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Err(StartupError::Forbidden { topic: topic.into(), reason: failure::words(found.error) })
             }
             // No leader yet, and the like: ask again.
-            Some(code) => Err(KafkaError::MetadataFetch(code).into()),
+            _ => Err(Failure::of(found.error).into()),
         }
     }
 
     /// Whether the brokers that answered check who commits offsets in a transaction, as exactly once needs it.
     pub fn check_fencing(&self) -> Result<(), StartupError> {
-        client::serve(&self.consumer, |_| {});
+        self.serve();
         match self.health.offset_commits() {
             version @ ..3 => Err(StartupError::NoFencing { version }),
             _ => Ok(()),
@@ -183,15 +184,13 @@ impl Inquiry {
 
     /// Asks the leader of each partition of `topic`, by its advertised address, for the partition's end.
     pub fn ask_leaders(&self, topic: &str, patience: Duration) -> Result<(), StartupError> {
-        let metadata = self.consumer.fetch_metadata(Some(topic), patience)?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        for (partition, leader) in partitions.map(|partition| (partition.id(), partition.leader())) {
-            let asked = self.consumer.fetch_watermarks(topic, partition, patience);
-            client::serve(&self.consumer, |_| {});
+        let metadata = self.consumer.metadata(topic, patience)?;
+        for (partition, leader) in metadata.partitions {
+            let asked = self.consumer.watermarks(topic, partition, patience);
+            self.serve();
             if let Err(error) = asked {
-                let broker = metadata.brokers().iter().find(|broker| broker.id() == leader);
-                let address =
-                    broker.map_or("no broker".to_owned(), |broker| format!("{}:{}", broker.host(), broker.port()));
+                let broker = metadata.brokers.iter().find(|broker| broker.id == leader);
+                let address = broker.map_or("no broker", |broker| &broker.address);
                 let what = format!("the leader of partition {partition} of {topic} ({address})");
                 return Err(StartupError::Unreachable { what, reason: self.reason(&error) });
             }
@@ -207,9 +206,8 @@ impl Inquiry {
         list.add_partition(topic, 0);
         let deadline = Instant::now() + patience;
         let answer = loop {
-            let asked = consumer.committed_offsets(list.clone(), patience);
-            client::serve(&consumer, |_| {});
-            let answer = asked.and_then(|list| list.elements().iter().try_for_each(|element| element.error()));
+            let answer = consumer.committed(&list, patience);
+            consumer.serve(|_| {});
             // A coordinator that has just been chosen refuses at first.
             if answer.is_ok() || Instant::now() >= deadline {
                 break answer;
@@ -217,7 +215,7 @@ impl Inquiry {
             std::thread::sleep(Duration::from_millis(100));
         };
         let what = || format!("the coordinator of group {group}");
-        answer.map_err(|error| StartupError::Unreachable { what: what(), reason: self.reason(&error) })
+        answer.map(|_| ()).map_err(|error| StartupError::Unreachable { what: what(), reason: self.reason(&error) })
     }
 
     /// Asks a transaction coordinator for a transactional id of its own, as the worker's threads do.
@@ -233,7 +231,11 @@ impl Inquiry {
         })
     }
 
-    fn reason(&self, error: &KafkaError) -> String {
+    fn serve(&self) {
+        self.consumer.serve(|_| {});
+    }
+
+    fn reason(&self, error: &Failure) -> String {
         format!("{error}; {}", self.last_error())
     }
 
@@ -247,7 +249,7 @@ impl Inquiry {
         let mut told: Option<Instant> = None;
         loop {
             match self.partitions(topic, PATIENCE) {
-                Err(StartupError::Client(error)) => {
+                Err(StartupError::Unanswered(error)) => {
                     if shutdown.is_requested() {
                         return Err(StartupError::Stopped);
                     }
@@ -304,16 +306,10 @@ impl Inquiry {
 
     fn create(&self, topic: &str, partitions: i32, shutdown: &Shutdown) -> Result<i32, StartupError> {
         let refuse = |reason: String| StartupError::CannotCreate { topic: topic.into(), reason };
-        let admin = self.admin()?;
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-        let results = wait_for(admin.create_topics([&new], &options))?;
-        for result in results {
-            match result {
-                Ok(_) => log_events::kafka::TopicCreated { topic, partitions }.log(),
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {} // another worker was faster
-                Err((_, code)) => return Err(refuse(code.to_string())),
-            }
+        match admin::create_topic(&self.consumer, topic, partitions, PATIENCE) {
+            Ok(()) => log_events::kafka::TopicCreated { topic, partitions }.log(),
+            Err(failure) if failure.code == RDKafkaErrorCode::TopicAlreadyExists => {} // another worker was faster
+            Err(failure) => return Err(refuse(failure.reason)),
         }
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -332,13 +328,11 @@ impl Inquiry {
     /// A dead-letter topic that takes smaller values than the input forces the worker to leave values out: say so.
     /// Advice, not a gate: asked aside, for a broker may take its time or not know the question.
     fn compare_size_limits(&self, topics: &Topics) {
-        let (Ok(admin), topics) = (self.admin(), topics.clone()) else { return };
+        let (Ok(client), topics) = (client::lone_consumer(&self.base, self.health.clone()), topics.clone()) else {
+            return;
+        };
         let compare = move || {
-            let limit = |topic: &str| -> Option<usize> {
-                let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-                let resources = wait_for(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options)).ok()?;
-                resources.first()?.as_ref().ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
-            };
+            let limit = |topic: &str| admin::max_message_bytes(&client, topic, PATIENCE);
             if let (Some(input), Some(dead_letter)) = (limit(&topics.input), limit(&topics.dead_letter))
                 && dead_letter < input
             {
@@ -349,14 +343,4 @@ impl Inquiry {
             log_events::kafka::SizeLimitsNotCompared { error: &error }.log();
         }
     }
-
-    fn admin(&self) -> Result<AdminClient<Events>, KafkaError> {
-        self.base.create_with_context(Events { health: self.health.clone(), is_debugged: true })
-    }
-}
-
-/// The admin client is async, start-up is not.
-fn wait_for<T>(future: impl Future<Output = Result<T, KafkaError>>) -> Result<T, KafkaError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| KafkaError::ClientCreation(error.to_string()))?.block_on(future)
 }

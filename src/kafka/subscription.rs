@@ -10,22 +10,20 @@
 //! group waits for that answer, so a partition's next owner begins where this one committed.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::CString;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::bindings as sys;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::batch::{Batch, BatchBuffer, RecordQueue};
+use super::batch::{Batch, BatchBuffer, Entry, RecordQueue};
 use super::client::{self, BrokerHealth};
+use super::consumer::NativeConsumer;
 use super::failure::Failure;
 use super::outbox::GroupMetadata;
-use super::position::{Committed, Next, Offsets};
+use super::position::{Committed, NO_EPOCH, Next, Offsets};
 pub use super::statistics::PartitionLag;
 use crate::log_events;
 use crate::telemetry::clients::{Client, Role};
@@ -61,20 +59,20 @@ pub struct Noted {
 pub struct Subscription {
     // Order of fields is order of drop: the queue before the consumer it belongs to.
     queue: Rc<RecordQueue<Events>>,
-    consumer: Arc<BaseConsumer<Events>>,
+    consumer: Arc<NativeConsumer<Events>>,
     topic: String,
     owned: Vec<i32>,
     /// The id of the topic that offsets are of; `None` until it is looked at.
     topic_id: Option<String>,
     /// What ends this member.
-    failed: Cell<Option<KafkaError>>,
+    failed: Cell<Option<Failure>>,
     /// What the group or the broker refused last.
     refused: RefCell<Option<String>>,
 }
 
 impl Subscription {
     /// Joins the group of `config` (see [`client::consumer_config`]) on `topic`.
-    pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> KafkaResult<Subscription> {
+    pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> Result<Subscription, KafkaError> {
         let mut config = config.clone();
         let is_debugged = client::overhear(&mut config, "metadata");
         let events = Events {
@@ -88,9 +86,9 @@ impl Subscription {
             is_debugged,
             metrics: Client::opened(Role::Consumer),
         };
-        let consumer: Arc<BaseConsumer<Events>> = Arc::new(config.create_with_context(events)?);
+        let consumer = Arc::new(NativeConsumer::open(&config, events)?);
         let queue = Rc::new(RecordQueue::new(consumer.clone()));
-        consumer.subscribe(&[topic])?;
+        consumer.subscribe(&[topic]).map_err(|failure| KafkaError::Subscription(failure.to_string()))?;
         Ok(Subscription {
             queue,
             consumer,
@@ -104,25 +102,26 @@ impl Subscription {
 
     /// Serves librdkafka's events: changes, lines, errors. What they say is asked for by the methods below.
     fn serve(&self) {
-        client::serve(&self.consumer, |event| match event {
-            Err(error) => self.told(error),
-            Ok(message) => {
+        self.consumer.serve(|entry| match entry {
+            Entry::Error { code, reason, .. } => self.report(Failure::lasting(code, reason)),
+            Entry::End { .. } => {}
+            Entry::Record(record) => {
                 // Partitions deliver into our own queue; a record that comes this way would never be scored.
-                let (partition, offset) = (message.partition(), message.offset());
+                let (partition, offset) = (record.partition(), record.offset());
                 log_events::kafka::RecordByEventQueue { partition, offset }.log();
-                self.failed.set(Some(KafkaError::NoMessageReceived));
+                let reason = "a record came by the event queue";
+                self.failed.set(Some(Failure::lasting(RDKafkaErrorCode::Inconsistent, reason)));
             }
         });
     }
 
     /// An error of the member, not of one record.
     #[cold]
-    fn told(&self, error: KafkaError) {
-        match &error {
-            KafkaError::MessageConsumptionFatal(_)
-            | KafkaError::MessageConsumption(
-                RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed,
-            ) => self.failed.set(Some(error)),
+    fn report(&self, error: Failure) {
+        match error.code {
+            RDKafkaErrorCode::Fatal
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed => self.failed.set(Some(error)),
             _ => {
                 log_events::kafka::ConsumerError { error: &error }.log();
                 *self.refused.borrow_mut() = Some(error.to_string());
@@ -136,13 +135,13 @@ impl Subscription {
     }
 
     /// Serves librdkafka's events and takes what happened since. Errors that end the consumer come back as `Err`.
-    pub fn changes(&mut self) -> KafkaResult<Vec<Change>> {
+    pub fn changes(&mut self) -> Result<Vec<Change>, Failure> {
         self.serve();
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let written = self.consumer.context().changes.lock().map(|mut changes| std::mem::take(&mut *changes));
-        let lost = self.consumer.assignment_lost();
+        let written = self.consumer.reports().changes.lock().map(|mut changes| std::mem::take(&mut *changes));
+        let lost = self.consumer.is_assignment_lost();
         let change = |(assigned, partitions)| match (assigned, lost) {
             (true, _) => Change::Assigned(partitions),
             (false, false) => Change::Revoked(partitions),
@@ -152,50 +151,51 @@ impl Subscription {
     }
 
     /// Takes newly assigned partitions, from their committed offsets.
-    pub fn accept(&mut self, partitions: &[i32]) -> KafkaResult<()> {
+    pub fn accept(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         for &partition in partitions {
             self.queue.forward(&self.topic, partition);
             if !self.owned.contains(&partition) {
                 self.owned.push(partition);
             }
         }
-        match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&self.list(partitions)),
-            _ => self.consumer.assign(&self.list(partitions)),
+        if self.consumer.is_cooperative() {
+            self.consumer.incremental_assign(&self.list(partitions))
+        } else {
+            self.consumer.assign(&self.list(partitions))
         }
     }
 
     /// Reads a partition that was just accepted from here on. `false`: librdkafka is not so far yet, try again.
-    pub fn begin(&self, partition: i32, next: Next, patience: Duration) -> KafkaResult<bool> {
+    pub fn begin(&self, partition: i32, next: Next, patience: Duration) -> Result<bool, Failure> {
         match self.seek(&Offsets::from([(partition, next)]), patience) {
-            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress)) => Ok(false),
+            Err(Failure { code: RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress, .. }) => Ok(false),
             sought => sought.map(|()| true),
         }
     }
 
     /// Gives partitions up.
-    pub fn release(&mut self, partitions: &[i32]) -> KafkaResult<()> {
+    pub fn release(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         self.owned.retain(|owned| !partitions.contains(owned));
-        match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&self.list(partitions)),
-            _ => self.consumer.unassign(),
+        if self.consumer.is_cooperative() {
+            self.consumer.incremental_unassign(&self.list(partitions))
+        } else {
+            self.consumer.unassign()
         }
     }
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
-    pub fn seek(&self, to: &Offsets, patience: Duration) -> KafkaResult<()> {
+    pub fn seek(&self, to: &Offsets, patience: Duration) -> Result<(), Failure> {
         let list = offsets::list(&self.topic, to.iter().map(|(&partition, &next)| (partition, next, "")))?;
-        let outcome = self.consumer.seek_partitions(list, patience)?;
-        outcome.elements().iter().try_for_each(|element| element.error())
+        self.consumer.seek(&list, patience)
     }
 
     /// Leaves a partition alone until [`Subscription::resume`].
-    pub fn pause(&self, partition: i32) -> KafkaResult<()> {
+    pub fn pause(&self, partition: i32) -> Result<(), Failure> {
         self.consumer.pause(&self.list(&[partition]))
     }
 
     /// Goes on with a paused partition.
-    pub fn resume(&self, partition: i32) -> KafkaResult<()> {
+    pub fn resume(&self, partition: i32) -> Result<(), Failure> {
         self.consumer.resume(&self.list(&[partition]))
     }
 
@@ -207,14 +207,14 @@ impl Subscription {
     /// Whether the topic's name stands for another topic than the one that offsets are of.
     pub fn is_recreated(&self) -> bool {
         self.serve();
-        let Ok(named) = self.consumer.context().topic_id.lock() else { return false };
+        let Ok(named) = self.consumer.reports().topic_id.lock() else { return false };
         named.is_some() && self.topic_id.is_some() && *named != self.topic_id
     }
 
     /// From now on, offsets are of the topic that has the name now.
     pub fn take_topic(&mut self) {
         self.serve();
-        if let Ok(named) = self.consumer.context().topic_id.lock() {
+        if let Ok(named) = self.consumer.reports().topic_id.lock() {
             self.topic_id.clone_from(&named);
         }
     }
@@ -250,36 +250,31 @@ impl Subscription {
     }
 
     /// The next offset to read of each partition as a commit takes it: with the topic's id beside it.
-    pub fn to_commit(&self, next: &Offsets) -> KafkaResult<TopicPartitionList> {
+    pub fn to_commit(&self, next: &Offsets) -> Result<TopicPartitionList, KafkaError> {
         offsets::list(&self.topic, next.iter().map(|(&partition, &next)| (partition, next, self.topic_id())))
     }
 
-    /// Commits the next offset to read of each partition.
-    pub fn commit(&self, next: &Offsets, mode: CommitMode) -> KafkaResult<()> {
-        if next.is_empty() { Ok(()) } else { self.consumer.commit(&self.to_commit(next)?, mode) }
+    /// Commits the next offset to read of each partition; waits for the answer, or has it logged where it is a failure.
+    pub fn commit(&self, next: &Offsets, wait: bool) -> Result<(), Failure> {
+        if next.is_empty() { Ok(()) } else { self.consumer.commit(&self.to_commit(next)?, wait) }
     }
 
     /// Commits the next offset to read of each partition, with a note for its next owner, and waits for the answer. The
     /// broker refuses it from a member that was put out of the group.
-    pub fn commit_with_notes(&self, next: &[Noted]) -> KafkaResult<()> {
+    pub fn commit_with_notes(&self, next: &[Noted]) -> Result<(), Failure> {
         let list =
             offsets::list(&self.topic, next.iter().map(|noted| (noted.partition, noted.next, noted.note.as_str())))?;
-        if next.is_empty() { Ok(()) } else { self.consumer.commit(&list, CommitMode::Sync) }
+        if next.is_empty() { Ok(()) } else { self.consumer.commit(&list, true) }
     }
 
     /// What was committed last for those partitions that have a commit.
-    pub fn committed(&self, partitions: &[i32], patience: Duration) -> KafkaResult<Vec<Noted>> {
-        let list = self.consumer.committed_offsets(self.list(partitions), patience)?;
-        let mut found = Vec::with_capacity(partitions.len());
-        for element in list.elements() {
-            element.error()?;
-            if let Offset::Offset(offset) = element.offset() {
-                let partition = element.partition();
-                let next = Next { offset, epoch: offsets::epoch(&list, element.topic(), partition) };
-                found.push(Noted { partition, next, note: element.metadata().to_owned() });
-            }
-        }
-        Ok(found)
+    pub fn committed(&self, partitions: &[i32], patience: Duration) -> Result<Vec<Noted>, Failure> {
+        let found = self.consumer.committed(&self.list(partitions), patience)?;
+        let noted = found.into_iter().map(|entry| {
+            let next = Next { offset: entry.offset, epoch: entry.epoch.max(NO_EPOCH) };
+            Noted { partition: entry.partition, next, note: entry.note }
+        });
+        Ok(noted.collect())
     }
 
     /// As [`Subscription::committed`] for each of these partitions that an answer came for, and why none came for others.
@@ -293,14 +288,14 @@ impl Subscription {
         };
         match self.committed(partitions, patience) {
             Ok(found) => (pick(found, partitions), None),
-            Err(error) if partitions.len() < 2 => (Vec::new(), Some(error.into())),
+            Err(error) if partitions.len() < 2 => (Vec::new(), Some(error)),
             // One whose offset is just being committed keeps the answer for all of them back.
             Err(_) => {
                 let (mut known, mut failed) = (Vec::new(), None);
                 for partition in partitions.chunks(1) {
                     match self.committed(partition, patience / 4) {
                         Ok(found) => known.extend(pick(found, partition)),
-                        Err(error) => failed = Some(error.into()),
+                        Err(error) => failed = Some(error),
                     }
                 }
                 (known, failed)
@@ -309,26 +304,19 @@ impl Subscription {
     }
 
     /// The first offset of a partition and the offset behind its last record.
-    pub fn watermarks(&self, partition: i32, patience: Duration) -> KafkaResult<(i64, i64)> {
-        self.consumer.fetch_watermarks(&self.topic, partition, patience)
+    pub fn watermarks(&self, partition: i32, patience: Duration) -> Result<(i64, i64), Failure> {
+        self.consumer.watermarks(&self.topic, partition, patience)
     }
 
     /// The first offset of a partition's log and its end, as the last fetch said them.
     pub fn log(&self, partition: i32) -> Option<(i64, i64)> {
-        let topic = CString::new(self.topic.as_str()).ok()?;
-        let (mut low, mut high) = (-1, -1);
-        // SAFETY: client and topic are valid for the call, which writes both offsets or fails; nothing is asked of a broker.
-        unsafe {
-            let client = self.consumer.client().native_ptr();
-            sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high);
-        }
-        (low >= 0).then_some((low, high))
+        self.consumer.cached_watermarks(&self.topic, partition)
     }
 
     /// Whether librdkafka found the partition's position outside of its log since this was last asked.
     pub fn was_reset(&self, partition: i32) -> bool {
         self.serve();
-        let Ok(mut resets) = self.consumer.context().resets.lock() else { return false };
+        let Ok(mut resets) = self.consumer.reports().resets.lock() else { return false };
         let before = resets.len();
         resets.retain(|reset| *reset != partition);
         resets.len() < before
@@ -336,7 +324,7 @@ impl Subscription {
 
     /// Lag by librdkafka's last statistics (one second old at most, by default).
     pub fn lag(&self) -> Vec<PartitionLag> {
-        let mut lag = self.consumer.context().lag.lock().map(|lag| lag.clone()).unwrap_or_default();
+        let mut lag = self.consumer.reports().lag.lock().map(|lag| lag.clone()).unwrap_or_default();
         lag.retain(|lag| self.owned.contains(&lag.partition));
         lag
     }
@@ -353,7 +341,7 @@ impl Subscription {
                 log_events::kafka::LeavingChange { error: &error, change: &change }.log();
             }
         }
-        self.consumer.context().leaving.store(true, Ordering::Release);
+        self.consumer.reports().leaving.store(true, Ordering::Release);
         if self.owned.is_empty() {
             // librdkafka 2.12 closes a cooperative member without partitions but does not tell the group (it skips the
             // rejoin that would have sent LeaveGroup): unsubscribing first does.

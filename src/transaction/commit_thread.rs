@@ -9,14 +9,14 @@
 //! The end of a transaction is several round trips to the broker during which the scoring thread would stand still; with
 //! two producers it need not. When one may be submitted, [`super::exactly_once`] decides.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 
-use super::{ATTEMPT, GIVE_UP, Interruption};
+use super::{ATTEMPT, GIVE_UP, Interruption, NO_RETURN};
 use crate::kafka::failure::Failure;
 use crate::kafka::outbox::{GroupMetadata, Outbox};
 
@@ -41,11 +41,20 @@ pub(super) enum CommitError {
     Gone,
 }
 
+/// What the scoring thread and its commit thread know of each other.
+#[derive(Default)]
+struct Shared {
+    /// The present transaction is not to be repeated any more.
+    given_up: AtomicBool,
+    /// When the present call to librdkafka began.
+    call_began: Mutex<Option<Instant>>,
+}
+
 /// A thread of its own that ends one transaction at a time.
 pub(super) struct CommitThread {
     pending: Sender<PendingTransaction>,
     outcomes: Receiver<Outcome>,
-    given_up: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     /// Since when a transaction is being ended.
     busy_since: Option<Instant>,
 }
@@ -55,23 +64,29 @@ impl CommitThread {
     pub(super) fn start(name: &str) -> Result<CommitThread, Interruption> {
         let (pending, inbox) = channel::<PendingTransaction>();
         let (outbox, outcomes) = channel();
-        let given_up = Arc::new(AtomicBool::new(false));
-        let stop = given_up.clone();
+        let shared = Arc::new(Shared::default());
+        let seen = shared.clone();
         let work = move || {
             while let Ok(transaction) = inbox.recv() {
-                if outbox.send(end(&transaction, &stop)).is_err() {
+                if outbox.send(end(&transaction, &seen)).is_err() {
                     return;
                 }
             }
         };
         let thread = std::thread::Builder::new().name(format!("{name}-commit")).spawn(work);
         thread.map_err(|error| Interruption::Fatal(format!("cannot start a thread: {error}")))?;
-        Ok(CommitThread { pending, outcomes, given_up, busy_since: None })
+        Ok(CommitThread { pending, outcomes, shared, busy_since: None })
     }
 
     /// Since when a transaction is being ended; `None`: the next may be submitted.
     pub(super) fn busy_since(&self) -> Option<Instant> {
         self.busy_since
+    }
+
+    /// For how long the present call to librdkafka has not returned.
+    pub(super) fn in_call(&self) -> Duration {
+        let began = self.shared.call_began.lock().ok().and_then(|began| *began);
+        began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// Submits a transaction; the one before must have ended.
@@ -98,32 +113,41 @@ impl CommitThread {
 
     /// Asks for the end of the submitted transaction, done or not, and waits for it.
     pub(super) fn give_up(&mut self) -> Option<Outcome> {
-        self.given_up.store(true, Ordering::Release);
-        // Two calls may be under way, one after the other.
-        let outcome = self.outcome(ATTEMPT * 2 + Duration::from_secs(1));
-        self.given_up.store(false, Ordering::Release);
+        self.shared.given_up.store(true, Ordering::Release);
+        // Two calls may be under way, one after the other; one that should have returned long ago is not waited for.
+        let limit = ATTEMPT * 2 + Duration::from_secs(1);
+        let outcome = self.outcome(if self.in_call() > NO_RETURN { Duration::ZERO } else { limit });
+        self.shared.given_up.store(false, Ordering::Release);
         outcome
     }
 }
 
-fn end(transaction: &PendingTransaction, given_up: &AtomicBool) -> Outcome {
+fn end(transaction: &PendingTransaction, shared: &Shared) -> Outcome {
     let began = Instant::now();
     let PendingTransaction { outbox, offsets, group } = transaction;
-    repeat(began, given_up, "committing offsets", || outbox.send_offsets(offsets, group, ATTEMPT))?;
-    repeat(began, given_up, "committing the transaction", || outbox.commit_transaction(ATTEMPT))?;
+    repeat(began, shared, "committing offsets", || outbox.send_offsets(offsets, group, ATTEMPT))?;
+    repeat(began, shared, "committing the transaction", || outbox.commit_transaction(ATTEMPT))?;
     Ok(began.elapsed())
 }
 
 fn repeat(
     began: Instant,
-    given_up: &AtomicBool,
+    shared: &Shared,
     doing: &'static str,
     mut call: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), CommitError> {
+    let note = |began| {
+        if let Ok(mut call_began) = shared.call_began.lock() {
+            *call_began = began;
+        }
+    };
     loop {
-        match call() {
+        note(Some(Instant::now()));
+        let answer = call();
+        note(None);
+        match answer {
             Ok(()) => return Ok(()),
-            Err(error) if error.transient && !given_up.load(Ordering::Acquire) && began.elapsed() < GIVE_UP => {
+            Err(error) if error.transient && !shared.given_up.load(Ordering::Acquire) && began.elapsed() < GIVE_UP => {
                 // A call that fails at once must not spin.
                 std::thread::sleep(Duration::from_millis(20));
             }

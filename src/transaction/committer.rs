@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::CommitMode;
 
 use super::commit_thread::{CommitError, CommitThread, PendingTransaction};
 use super::pause::Pause;
@@ -274,7 +273,7 @@ impl Committer {
                 return Ok(Some(took));
             }
             self.check_timeout(since, "the transaction cannot be committed")?;
-            if since.elapsed() > NO_RETURN {
+            if self.commit_thread.as_ref().is_some_and(|commit_thread| commit_thread.in_call() > NO_RETURN) {
                 return Err(Interruption::RollBack("the call that ends the transaction does not return".into()));
             }
         }
@@ -303,10 +302,10 @@ impl Committer {
         is_last: bool,
     ) -> Result<(), Interruption> {
         if wait {
-            self.repeat("offsets cannot be committed", |_| Ok(subscription.commit(offsets, CommitMode::Sync)?))?;
+            self.repeat("offsets cannot be committed", |_| subscription.commit(offsets, true))?;
         } else {
-            let commit = subscription.commit(offsets, CommitMode::Async);
-            commit.map_err(|error| self.judge(&error.into(), "committing offsets"))?;
+            let commit = subscription.commit(offsets, false);
+            commit.map_err(|error| self.judge(&error, "committing offsets"))?;
         }
         self.refusals.forget_below(offsets);
         self.since = if is_last { None } else { Some(Instant::now()) };

@@ -46,8 +46,10 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// After this long the broker has aborted the transaction (transaction.timeout.ms) and repeating its end is in vain.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
-/// A transaction whose end has not come by then is not waited for: librdkafka's call should have returned long ago.
-const NO_RETURN: Duration = Duration::from_secs(GIVE_UP.as_secs() + 2 * ATTEMPT.as_secs());
+/// A single call that has not returned by then is not waited for. librdkafka 2.12 never checks the time limit of a request
+/// to a group's coordinator (`creq_ts_timeout` in `rdkafka_coord.c`): when the look-up of the coordinator is lost, the request
+/// waits for the next broker that comes or goes, and [`Outbox::send_offsets`](crate::kafka::outbox::Outbox) with it.
+const NO_RETURN: Duration = Duration::from_secs(2 * ATTEMPT.as_secs());
 
 /// What a subscriber may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

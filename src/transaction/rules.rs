@@ -19,6 +19,8 @@ pub enum Rule {
     NothingTwice,
     /// An offset of another topic than the one that has the name now says nothing.
     OffsetsOfThisTopic,
+    /// A record below what was read, of a later leader than that, is of a log that was cut short (KIP-320).
+    EpochsAreCompared,
     /// A roll-back that follows another makes the worker not ready until something is committed.
     LoopsAreNotReady,
     /// A partition that cannot go on stops alone.

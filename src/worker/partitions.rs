@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fraud_wire::verdict::Source;
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, KafkaResult};
 
 use super::protocol::Event;
 use super::thread::ScoringThread;
+use crate::kafka::failure::Failure;
 use crate::kafka::look::Look;
 use crate::kafka::position::{self, Gone, Next, Offsets, Reset, Restart};
 use crate::kafka::subscription::{Change, Noted};
@@ -194,7 +194,7 @@ impl ScoringThread {
     /// Seeks where the group's offset of a partition and its log say that it begins; returns that, and whether the group is
     /// to have it committed. `None`: librdkafka is not so far yet.
     fn find_beginning(&mut self, partition: i32, noted: Option<&Noted>) -> Result<Option<(Next, bool)>, Interruption> {
-        let failed = |error: KafkaError| severity(&error.into(), "asking for the log's start and end");
+        let failed = |error: Failure| severity(&error, "asking for the log's start and end");
         let log = self.subscription.watermarks(partition, INSPECTION_TIMEOUT).map_err(failed)?;
         let committed = noted.map(|noted| self.subscription.judge(noted));
         let Restart { next, gone } = position::restart(committed, log, self.settings.reset);
@@ -215,7 +215,7 @@ impl ScoringThread {
     /// Where the group has no offset of a partition whose verdicts stand already, its offsets are lost.
     fn refuse_to_rescore(&mut self, partition: i32, log: (i64, i64)) -> Result<(), Interruption> {
         let (input, output) = (&self.settings.input_topic, &self.settings.destination.output);
-        let mut is_scored = || -> KafkaResult<bool> {
+        let mut is_scored = || -> Result<bool, Failure> {
             let look = look(&mut self.look, &self.settings.consumer)?;
             let Some(verdict) = look.last(output, partition, REWIND_TIMEOUT)? else { return Ok(false) };
             let Some(source) = Source::of(&verdict.value) else { return Ok(false) };
@@ -226,7 +226,7 @@ impl ScoringThread {
             let record = look.at(input, partition, source.offset, REWIND_TIMEOUT)?;
             Ok(record.is_none_or(|record| record.timestamp <= verdict.timestamp))
         };
-        let asked = is_scored().map_err(|error| severity(&error.into(), &format!("looking for verdicts on {output}")));
+        let asked = is_scored().map_err(|error| severity(&error, &format!("looking for verdicts on {output}")));
         if !asked? {
             return Ok(());
         }
@@ -332,7 +332,7 @@ impl ScoringThread {
 }
 
 /// The thread's client that looks at records, opened where it is not yet.
-fn look<'a>(slot: &'a mut Option<Look>, config: &ClientConfig) -> KafkaResult<&'a Look> {
+fn look<'a>(slot: &'a mut Option<Look>, config: &ClientConfig) -> Result<&'a Look, Failure> {
     Ok(match slot {
         Some(look) => look,
         None => slot.insert(Look::new(config)?),

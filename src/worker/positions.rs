@@ -88,8 +88,8 @@ pub struct Admitted<'a> {
 #[cfg(test)]
 impl Run {
     /// Of one record.
-    pub(super) fn of(partition: i32, offset: i64) -> Run {
-        Run { partition, next: offset + 1, epoch: NO_EPOCH, first: offset, last_timestamp: None }
+    pub(super) fn of(partition: i32, offset: i64, epoch: i32) -> Run {
+        Run { partition, next: offset + 1, epoch, first: offset, last_timestamp: None }
     }
 }
 
@@ -270,10 +270,10 @@ impl Positions {
     }
 
     /// Whether a record below what was read was written by a later leader than that: one that did not have all of it.
-    fn is_of_later_leader(&self, runs: &[Run], partition: i32, epoch: i32) -> bool {
+    pub(super) fn is_of_later_leader(&self, runs: &[Run], partition: i32, epoch: i32) -> bool {
         let in_batch = runs.iter().rev().find(|run| run.partition == partition).map(|run| run.epoch);
         let read = in_batch.or_else(|| self.partitions.get(&partition).map(|position| position.epoch));
-        read.is_some_and(|read| read != NO_EPOCH && epoch > read)
+        self.rules.hold(Rule::EpochsAreCompared) && read.is_some_and(|read| read != NO_EPOCH && epoch > read)
     }
 
     /// Partitions that came or went: what was known of them is about another assignment.

@@ -1,16 +1,17 @@
 //! The demo's audience: a consumer of its own group that believes nothing and counts every verdict.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fraud_wire::dead_letter::headers;
 use fraud_wire::verdict::{Decision, Verdict};
 use hdrhistogram::Histogram;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::{ClientConfig, Message};
+use rdkafka::ClientConfig;
 
-use crate::kafka::client;
+use crate::kafka::batch::{Entry, Record};
+use crate::kafka::client::{self, Events};
+use crate::kafka::consumer::NativeConsumer;
 use crate::log_events;
 
 /// How many verdicts of each decision are kept to be shown.
@@ -18,7 +19,7 @@ const EXAMPLES: usize = 2;
 
 /// What was seen on the output topics.
 pub struct Audience {
-    consumer: BaseConsumer,
+    consumer: NativeConsumer<Events>,
     dead_letter_topic: String,
     /// How often each source record was seen, by partition and offset.
     seen: HashMap<i32, Vec<u8>>,
@@ -38,7 +39,7 @@ impl Audience {
         let mut base = kafka.clone();
         base.set("statistics.interval.ms", "0");
         let config = client::consumer_config(&base, "fraud-scorer-demo-audience", 0, 1);
-        let consumer: BaseConsumer = config.create()?;
+        let consumer = client::lone_consumer(&config, Arc::default())?;
         consumer.subscribe(&[verdicts, dead_letters])?;
         Ok(Audience {
             consumer,
@@ -61,16 +62,16 @@ impl Audience {
         let deadline = Instant::now() + time;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.consumer.poll(left) {
-                Some(Ok(message)) => {
-                    // The message borrows the consumer: take what is needed before counting.
-                    let seen = Seen::read(&message, &self.dead_letter_topic)?;
-                    drop(message);
-                    self.count(seen);
+            let Some(polled) = self.consumer.poll(left) else {
+                if left.is_zero() {
+                    return Ok(());
                 }
-                Some(Err(error)) => log_events::kafka::AudienceEvent { error: &error }.log(),
-                None if left.is_zero() => return Ok(()),
-                None => {}
+                continue;
+            };
+            match polled.entry() {
+                Entry::Record(record) => self.count(Seen::read(&record, &self.dead_letter_topic)?),
+                Entry::End { .. } => {}
+                Entry::Error { reason, .. } => log_events::kafka::AudienceEvent { error: &reason }.log(),
             }
         }
     }
@@ -155,18 +156,18 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(message: &BorrowedMessage<'_>, dead_letter_topic: &str) -> anyhow::Result<Seen> {
-        if message.topic() == dead_letter_topic {
+    fn read(record: &Record<'_>, dead_letter_topic: &str) -> anyhow::Result<Seen> {
+        if record.topic() == dead_letter_topic {
+            let headers = record.headers();
             let number = |name: &str| -> Option<i64> {
-                let headers = message.headers()?;
-                let header = headers.iter().find(|header| header.key == name)?;
-                std::str::from_utf8(header.value?).ok()?.parse().ok()
+                let (_, value) = headers.iter().find(|(header, _)| header == name)?;
+                std::str::from_utf8((*value)?).ok()?.parse().ok()
             };
             let place = number(headers::SOURCE_PARTITION).zip(number(headers::SOURCE_OFFSET));
             let (partition, offset) = place.ok_or_else(|| anyhow::anyhow!("a dead letter without its source"))?;
             return Ok(Seen { partition: partition as i32, offset, verdict: None, text: String::new() });
         }
-        let payload = message.payload().unwrap_or_default();
+        let payload = record.payload().unwrap_or_default();
         let verdict: Verdict = serde_json::from_slice(payload)?;
         let text = String::from_utf8_lossy(payload).into_owned();
         Ok(Seen { partition: verdict.source.partition, offset: verdict.source.offset, verdict: Some(verdict), text })

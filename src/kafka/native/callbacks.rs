@@ -6,7 +6,7 @@ use std::ptr::null_mut;
 
 use rdkafka::bindings as sys;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::headers::{header, list_size};
 use crate::kafka::client;
@@ -14,16 +14,24 @@ use crate::kafka::failure;
 use crate::kafka::message::{Message, slice};
 use crate::kafka::oauth;
 
-/// What librdkafka tells of messages and of itself, on its own threads.
+/// What librdkafka reports of itself.
 pub trait Reports: Send + Sync {
-    /// A message was delivered, or failed for good.
-    fn settled(&self, message: Settled<'_>);
+    /// A line of its log, on any of its threads.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        client::log(level, facility, line);
+    }
 
-    /// An error of the client, not of one message.
-    fn error(&self, error: KafkaError, reason: &str);
+    /// An error of the client, not of one message; on the thread that serves it.
+    fn error(&self, code: RDKafkaErrorCode, reason: &str);
 
     /// Statistics of the client, as librdkafka writes them; on the thread that serves it.
-    fn statistics(&self, json: &[u8]);
+    fn statistics(&self, _json: &[u8]) {}
+}
+
+/// What librdkafka reports of messages on their way out, on its own threads.
+pub trait Deliveries: Reports {
+    /// A message was delivered, or failed for good.
+    fn settled(&self, message: Settled<'_>);
 }
 
 /// A message on its way out.
@@ -76,7 +84,7 @@ pub(super) const NAME: &CStr = c"fraud-scorer";
 
 const DONE: sys::rd_kafka_resp_err_t = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
 
-pub(super) unsafe extern "C" fn on_new<R: Reports>(
+pub(super) unsafe extern "C" fn on_new<R: Deliveries>(
     client: *mut sys::rd_kafka_t,
     _conf: *const sys::rd_kafka_conf_t,
     opaque: *mut c_void,
@@ -90,7 +98,7 @@ pub(super) unsafe extern "C" fn on_new<R: Reports>(
 }
 
 /// Every message on its way out, on librdkafka's threads.
-unsafe extern "C" fn on_acknowledgement<R: Reports>(
+unsafe extern "C" fn on_acknowledgement<R: Deliveries>(
     _client: *mut sys::rd_kafka_t,
     message: *mut sys::rd_kafka_message_t,
     opaque: *mut c_void,
@@ -101,8 +109,8 @@ unsafe extern "C" fn on_acknowledgement<R: Reports>(
     DONE
 }
 
-pub(super) unsafe extern "C" fn on_log(
-    _client: *const sys::rd_kafka_t,
+pub(in crate::kafka) unsafe extern "C" fn on_log<R: Reports>(
+    client: *const sys::rd_kafka_t,
     level: c_int,
     facility: *const c_char,
     text: *const c_char,
@@ -117,16 +125,24 @@ pub(super) unsafe extern "C" fn on_log(
     } else {
         RDKafkaLogLevel::Info
     };
-    client::log(level, &facility, &text);
+    // SAFETY: where there is a client, its opaque pointer is the reports; a line of a configuration has none.
+    match unsafe { client.as_ref().and_then(|client| sys::rd_kafka_opaque(client).cast::<R>().as_ref()) } {
+        Some(reports) => reports.log(level, facility.trim(), text.trim()),
+        None => client::log(level, facility.trim(), text.trim()),
+    }
 }
 
 /// The client logs in by tokens, and needs another one.
-pub(super) unsafe extern "C" fn on_token(client: *mut sys::rd_kafka_t, _config: *const c_char, _opaque: *mut c_void) {
+pub(in crate::kafka) unsafe extern "C" fn on_token(
+    client: *mut sys::rd_kafka_t,
+    _config: *const c_char,
+    _opaque: *mut c_void,
+) {
     // SAFETY: librdkafka's own client, alive for the call.
     unsafe { oauth::hand_to(client) }
 }
 
-pub(super) unsafe extern "C" fn on_statistics<R: Reports>(
+pub(in crate::kafka) unsafe extern "C" fn on_statistics<R: Reports>(
     _client: *mut sys::rd_kafka_t,
     json: *mut c_char,
     length: usize,
@@ -139,7 +155,7 @@ pub(super) unsafe extern "C" fn on_statistics<R: Reports>(
     0
 }
 
-pub(super) unsafe extern "C" fn on_error<R: Reports>(
+pub(in crate::kafka) unsafe extern "C" fn on_error<R: Reports>(
     _client: *mut sys::rd_kafka_t,
     code: c_int,
     reason: *const c_char,
@@ -147,5 +163,5 @@ pub(super) unsafe extern "C" fn on_error<R: Reports>(
 ) {
     // SAFETY: `opaque` is the reports; the text is valid for the call.
     let (reports, reason) = unsafe { (&*opaque.cast::<R>(), CStr::from_ptr(reason).to_string_lossy()) };
-    reports.error(KafkaError::Global(failure::code(code)), &reason);
+    reports.error(failure::code(code), reason.trim());
 }

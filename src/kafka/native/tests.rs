@@ -8,7 +8,7 @@ struct Counts {
     bytes: AtomicUsize,
 }
 
-impl Reports for Counts {
+impl Deliveries for Counts {
     fn settled(&self, message: Settled<'_>) {
         assert_eq!((message.tag(), message.partition()), (7, 0));
         let counter = if message.error().is_none() { &self.delivered } else { &self.failed };
@@ -18,10 +18,10 @@ impl Reports for Counts {
             assert_eq!((own, message.value()), (b"12".as_slice(), Some(b"v".as_slice())));
         }
     }
+}
 
-    fn error(&self, _error: KafkaError, _reason: &str) {}
-
-    fn statistics(&self, _json: &[u8]) {}
+impl Reports for Counts {
+    fn error(&self, _code: RDKafkaErrorCode, _reason: &str) {}
 }
 
 fn nowhere() -> NativeProducer<Counts> {

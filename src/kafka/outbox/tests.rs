@@ -1,8 +1,7 @@
 use super::*;
 use crate::kafka::batch::{BatchBuffer, Entry, RecordQueue};
-use crate::kafka::client::{consumer_config, idempotent_config};
+use crate::kafka::client::{consumer_config, idempotent_config, lone_consumer};
 use crate::kafka::embedded::EmbeddedBroker;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::time::Instant;
 
@@ -10,7 +9,8 @@ type Read = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
 /// Everything in partition 1 of `topic`.
 fn read(base: &ClientConfig, topic: &str, count: usize) -> Vec<Read> {
-    let consumer: Arc<BaseConsumer> = Arc::new(consumer_config(base, "test", 0, 1).create().expect("a consumer"));
+    let consumer =
+        lone_consumer(&consumer_config(base, "test", 0, 1), Arc::default()).map(Arc::new).expect("a consumer");
     let queue = RecordQueue::new(consumer.clone());
     queue.forward(topic, 1);
     let mut list = TopicPartitionList::new();

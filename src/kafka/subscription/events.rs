@@ -3,15 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rdkafka::TopicPartitionList;
-use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::client::{self, BrokerHealth};
-use crate::kafka::oauth;
+use crate::kafka::consumer::{Membership, Rebalance};
+use crate::kafka::failure::Failure;
+use crate::kafka::native::Reports;
 use crate::kafka::statistics::{PartitionLag, Statistics};
 use crate::log_events;
 use crate::telemetry::clients::Client;
@@ -47,13 +45,7 @@ fn new_topic_id<'a>(facility: &str, line: &'a str, topic: &str) -> Option<&'a st
     name.ends_with(&format!("Topic {topic}")).then_some(id.trim())
 }
 
-impl ClientContext for Events {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token()
-    }
-
+impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(id) = new_topic_id(facility, message, &self.topic)
             && let Ok(mut known) = self.topic_id.lock()
@@ -71,11 +63,11 @@ impl ClientContext for Events {
         client::log(level, facility, message);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.health.report(&error, reason);
+    fn error(&self, code: RDKafkaErrorCode, reason: &str) {
+        self.health.report(code, reason);
     }
 
-    fn stats_raw(&self, json: &[u8]) {
+    fn statistics(&self, json: &[u8]) {
         let Some(statistics) = Statistics::read(json) else { return };
         if statistics.is_connected() {
             self.health.reached();
@@ -87,35 +79,22 @@ impl ClientContext for Events {
     }
 }
 
-impl ConsumerContext for Events {
+impl Membership for Events {
     /// Only writes the change down: see the module's words. The exception is a member that is leaving, whose work is
-    /// committed already.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let assigned = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    /// committed already: closing waits for an answer, and what is accepted is revoked again at once.
+    fn rebalanced(&self, rebalance: Rebalance<'_>) {
         if self.leaving.load(Ordering::Acquire) {
-            let outcome = match consumer.rebalance_protocol() {
-                // Closing waits for an answer; what is accepted is revoked again at once.
-                RebalanceProtocol::Cooperative if assigned => consumer.incremental_assign(list),
-                _ if assigned => consumer.assign(list),
-                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-                _ => consumer.unassign(),
-            };
-            if let Err(error) = outcome {
+            if let Err(error) = rebalance.answer() {
                 log_events::kafka::LeavingPartitions { error: &error }.log();
             }
-            return;
-        }
-        let partitions = list.elements().iter().map(|element| element.partition()).collect();
-        if let Ok(mut changes) = self.changes.lock() {
-            changes.push((assigned, partitions));
+        } else if let Ok(mut changes) = self.changes.lock() {
+            changes.push((rebalance.is_assigned, rebalance.partitions()));
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            // At least once: the next commit carries the same or later offsets.
-            log_events::kafka::OffsetCommitFailed { error: &error }.log();
-        }
+    /// At least once: the next commit carries the same or later offsets.
+    fn commit_failed(&self, failure: &Failure) {
+        log_events::kafka::OffsetCommitFailed { error: failure }.log();
     }
 }
 

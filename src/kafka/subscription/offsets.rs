@@ -1,4 +1,4 @@
-//! Offsets with the epoch of the leader whose log they are of, as librdkafka takes and returns them.
+//! Offsets with the epoch of the leader whose log they are of, as librdkafka takes them.
 
 use std::ffi::CString;
 
@@ -34,15 +34,5 @@ fn set_epoch(list: &TopicPartitionList, topic: &str, partition: i32, epoch: i32)
         if !element.is_null() && epoch != NO_EPOCH {
             sys::rd_kafka_topic_partition_set_leader_epoch(element, epoch);
         }
-    }
-}
-
-/// The epoch beside a list's offset; [`NO_EPOCH`] where there is none.
-pub(super) fn epoch(list: &TopicPartitionList, topic: &str, partition: i32) -> i32 {
-    let Ok(topic) = CString::new(topic) else { return NO_EPOCH };
-    // SAFETY: as above, and nothing is written.
-    unsafe {
-        let element = sys::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
-        if element.is_null() { NO_EPOCH } else { sys::rd_kafka_topic_partition_get_leader_epoch(element) }
     }
 }

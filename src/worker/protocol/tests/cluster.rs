@@ -31,6 +31,7 @@ struct Written {
     topic: u8,
     partition: i32,
     offset: i64,
+    epoch: i32,
     producer: usize,
     status: Status,
 }
@@ -58,11 +59,13 @@ struct Broker {
     topic: u8,
     /// First offset of each partition's log.
     starts: Vec<i64>,
+    /// Partition 0: from here on the log is of a later leader.
+    cut: Option<i64>,
     output: Vec<Written>,
     /// Two of each worker.
     transactions: [Transaction; 4],
     /// The group's offsets, the topic they are of, and when they were added.
-    committed: BTreeMap<i32, (i64, u8, u8)>,
+    committed: BTreeMap<i32, (Next, u8, u8)>,
     sequence: u8,
     generation: u8,
     owner: usize,
@@ -76,6 +79,7 @@ struct Message {
     batch: usize,
     partition: i32,
     offset: i64,
+    epoch: i32,
     topic: u8,
     is_letter: bool,
 }
@@ -107,8 +111,8 @@ struct Worker {
     changes: VecDeque<&'static str>,
     /// The change that is being answered.
     answering: &'static str,
-    /// Next offset that its consumer delivers.
-    fetch: BTreeMap<i32, i64>,
+    /// Next offset that its consumer delivers, with the leader of the record before it.
+    fetch: BTreeMap<i32, Next>,
     topic: u8,
     producer: usize,
     queue: Vec<Message>,
@@ -164,6 +168,7 @@ pub struct Cluster {
     timeouts: u8,
     is_recreated: bool,
     is_start_moved: bool,
+    is_cut_short: bool,
     is_stale_delivered: bool,
     is_stopped: bool,
     /// What went wrong.
@@ -184,12 +189,13 @@ impl Cluster {
             broker: Broker {
                 topic: 0,
                 starts: partitions.iter().map(|_| 0).collect(),
+                cut: None,
                 output: Vec::new(),
                 transactions: Default::default(),
                 committed: partitions
                     .iter()
                     .filter(|_| !scenario.is_group_new)
-                    .map(|&partition| (partition, (0, 0, 0)))
+                    .map(|&partition| (partition, (Next::at(0), 0, 0)))
                     .collect(),
                 sequence: 0,
                 generation: 1,
@@ -203,6 +209,7 @@ impl Cluster {
             timeouts: scenario.timeouts,
             is_recreated: !scenario.is_recreated,
             is_start_moved: !scenario.is_start_moved,
+            is_cut_short: !scenario.is_cut_short,
             is_stale_delivered: !scenario.is_stale_delivered,
             is_stopped: !scenario.is_stopped,
             violation: None,
@@ -262,13 +269,18 @@ impl Cluster {
         }
     }
 
+    /// The leader that wrote a record.
+    fn epoch_of(&self, partition: i32, offset: i64) -> i32 {
+        i32::from(partition == 0 && self.broker.cut.is_some_and(|cut| offset >= cut))
+    }
+
     /// What must hold in every state.
     fn check(&self, scenario: &Scenario) -> Option<String> {
         for partition in 0..scenario.records.len() as i32 {
             let of_this = |written: &&Written| written.topic == self.broker.topic && written.partition == partition;
-            let written = |kept: &dyn Fn(Status) -> bool| -> Vec<i64> {
+            let written = |kept: &dyn Fn(Status) -> bool| -> Vec<(i32, i64)> {
                 let kept = self.broker.output.iter().filter(of_this).filter(|written| kept(written.status));
-                kept.map(|written| written.offset).collect()
+                kept.map(|written| (written.epoch, written.offset)).collect()
             };
             let visible = written(&|status| status == Status::Committed);
             let decided = written(&|status| status != Status::Open);
@@ -285,8 +297,11 @@ impl Cluster {
                 continue;
             }
             let start = self.broker.starts[partition as usize];
-            if let Some(lost) = (start..*committed).find(|offset| !decided.contains(offset)) {
-                return Some(format!("lost: {lost}, below the committed {committed}; written {decided:?}"));
+            // Behind where the logs part, an offset of the earlier leader says nothing: the broker knows by its epoch.
+            let cut = self.broker.cut.filter(|_| partition == 0 && committed.epoch < 1).unwrap_or(i64::MAX);
+            let mut below = start..committed.offset.min(cut);
+            if let Some(lost) = below.find(|&offset| !decided.contains(&(self.epoch_of(partition, offset), offset))) {
+                return Some(format!("lost: {lost}, below the committed {committed:?}; written {decided:?}"));
             }
         }
         None
@@ -304,6 +319,7 @@ impl Cluster {
                     written.topic == self.broker.topic
                         && written.partition == partition as i32
                         && written.offset == *offset
+                        && written.epoch == self.epoch_of(partition as i32, *offset)
                         && written.status == Status::Committed
                 })
             };

@@ -24,6 +24,7 @@ const EXACTLY_ONCE: Scenario = Scenario {
     is_partition_missing: false,
     is_recreated: false,
     is_start_moved: false,
+    is_cut_short: false,
     is_stale_delivered: false,
     is_stopped: false,
     without: None,
@@ -31,7 +32,7 @@ const EXACTLY_ONCE: Scenario = Scenario {
 };
 
 /// The small ones first: most of what goes wrong without a rule is found there.
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 18] = [
     Scenario { name: "exactly once: answers are lost, calls fail", moves: 0, faults: 3, ..EXACTLY_ONCE },
     Scenario { name: "exactly once: a transaction times out", moves: 0, timeouts: 1, records: &[3], ..EXACTLY_ONCE },
     Scenario { name: "exactly once: a refused message", moves: 0, faults: 1, refused: Some(1), ..EXACTLY_ONCE },
@@ -51,8 +52,10 @@ const SCENARIOS: [Scenario; 15] = [
         is_stale_delivered: true,
         ..EXACTLY_ONCE
     },
+    Scenario { name: "exactly once: a log is cut short", moves: 0, faults: 1, is_cut_short: true, ..EXACTLY_ONCE },
     Scenario { name: "exactly once: a drain", moves: 0, faults: 1, is_stopped: true, ..EXACTLY_ONCE },
     AT_LEAST_ONCE,
+    Scenario { name: "at least once: a log is cut short", moves: 0, is_cut_short: true, ..AT_LEAST_ONCE },
     Scenario { name: "at least once: a drain", moves: 0, faults: 2, is_stopped: true, ..AT_LEAST_ONCE },
     Scenario {
         name: "exactly once: a refused message while partitions move",
@@ -73,6 +76,12 @@ const SCENARIOS: [Scenario; 15] = [
         name: "exactly once: the topic is made again while partitions move",
         records: &[1],
         is_recreated: true,
+        ..EXACTLY_ONCE
+    },
+    Scenario {
+        name: "exactly once: a log is cut short while partitions move",
+        records: &[1],
+        is_cut_short: true,
         ..EXACTLY_ONCE
     },
 ];
@@ -175,6 +184,7 @@ fn each_rule_of_the_protocol_is_needed() {
         Rule::RewindToCommitted,
         Rule::NothingTwice,
         Rule::OffsetsOfThisTopic,
+        Rule::EpochsAreCompared,
         Rule::LoopsAreNotReady,
         Rule::PartitionsStopAlone,
         Rule::DrainedMeansCommitted,

@@ -31,7 +31,7 @@ impl Cluster {
         for (partition, next) in offsets {
             let before = self.broker.committed.get(&partition).map(|(.., sequence)| *sequence);
             if before.is_none_or(|before| sequence > before) || !scenario.holds(Around::LaterOffsetsWin) {
-                self.broker.committed.insert(partition, (next.offset, topic, sequence));
+                self.broker.committed.insert(partition, (next, topic, sequence));
             }
         }
     }
@@ -129,8 +129,8 @@ impl Cluster {
                 self.with(into, (number, "delivers", message.offset), |next| {
                     next.workers[number].queue.remove(place);
                     let status = if scenario.in_transactions() { Status::Open } else { Status::Committed };
-                    let Message { partition, offset, topic, .. } = *message;
-                    next.broker.output.push(Written { topic, partition, offset, producer: index, status });
+                    let Message { partition, offset, epoch, topic, .. } = *message;
+                    next.broker.output.push(Written { topic, partition, offset, epoch, producer: index, status });
                     if scenario.in_transactions() && next.broker.transactions[index] == Transaction::None {
                         next.broker.transactions[index] = Transaction::Open(None);
                     }
@@ -194,6 +194,12 @@ impl Cluster {
             self.with(into, (2, "the topic is made again", 0), |next| {
                 next.is_recreated = true;
                 next.broker.topic += 1;
+            });
+        }
+        if !self.is_cut_short {
+            self.with(into, (2, "a leader without the log's last record takes over", 0), |next| {
+                next.is_cut_short = true;
+                next.broker.cut = Some(scenario.records[0] - 1);
             });
         }
         if !self.is_start_moved {

@@ -39,6 +39,8 @@ pub struct Scenario {
     pub is_recreated: bool,
     /// The log's start moves by one record.
     pub is_start_moved: bool,
+    /// Another leader takes over whose log lacks the last record of partition 0, and writes another in its place.
+    pub is_cut_short: bool,
     /// A record that was fetched before a seek is delivered after it.
     pub is_stale_delivered: bool,
     /// Worker 0 is asked to stop.

@@ -60,10 +60,10 @@ impl Cluster {
     }
 
     pub(super) fn committed(&self, scenario: &Scenario, worker: usize, partition: i32) -> Option<Committed> {
-        let (offset, topic, _) = self.broker.committed.get(&partition)?;
+        let (next, topic, _) = self.broker.committed.get(&partition)?;
         let is_of_this_topic =
             *topic == self.workers[worker].topic || scenario.without == Some(Rule::OffsetsOfThisTopic);
-        Some(Committed { next: Next::at(*offset), is_of_this_topic })
+        Some(Committed { next: *next, is_of_this_topic })
     }
 
     pub(super) fn end_of(&self, scenario: &Scenario, partition: i32) -> i64 {
@@ -169,7 +169,7 @@ impl Cluster {
         let committed = self.committed(scenario, number, partition);
         let log = (self.broker.starts[partition as usize], self.end_of(scenario, partition));
         let Restart { next, gone } = restart(committed, log, Reset::Earliest);
-        self.workers[number].fetch.insert(partition, next.offset);
+        self.workers[number].fetch.insert(partition, next);
         let commit = committed.is_none() || gone.is_some();
         self.step(number, Event::Begun { partition, next, commit });
     }
@@ -181,7 +181,7 @@ impl Cluster {
             .collect();
         let back = self.workers[number].protocol.positions().back(&committed);
         for (partition, next) in &back {
-            self.workers[number].fetch.insert(*partition, next.offset);
+            self.workers[number].fetch.insert(*partition, *next);
         }
         self.step(number, Event::Rewound(&back));
     }
@@ -193,33 +193,41 @@ impl Cluster {
         if worker.topic != self.broker.topic {
             return;
         }
-        let offset = fetch.max(self.broker.starts[partition as usize]);
+        // The broker tells by the epoch where the log parts from the one that was read.
+        let cut = self.broker.cut.filter(|_| partition == 0 && fetch.epoch == 0).unwrap_or(i64::MAX);
+        let offset = fetch.offset.max(self.broker.starts[partition as usize]).min(cut);
         if offset < self.end_of(scenario, partition) {
             self.with(into, (number, "reads", offset), |next| {
-                next.workers[number].fetch.insert(partition, offset + 1);
+                let epoch = next.epoch_of(partition, offset);
+                next.workers[number].fetch.insert(partition, Next { offset: offset + 1, epoch });
                 next.score(number, partition, offset);
             });
         }
-        if !self.is_stale_delivered && fetch > 0 {
-            self.with(into, (number, "is delivered once more", fetch - 1), |next| {
+        let before = fetch.offset - 1;
+        if !self.is_stale_delivered && before >= 0 {
+            self.with(into, (number, "is delivered once more", before), |next| {
                 next.is_stale_delivered = true;
-                next.score(number, partition, fetch - 1);
+                next.score(number, partition, before);
             });
         }
     }
 
     pub(super) fn score(&mut self, number: usize, partition: i32, offset: i64) {
+        let epoch = self.epoch_of(partition, offset);
         let worker = &mut self.workers[number];
         if !worker.protocol.positions().is_new(&[], partition, offset) {
+            if worker.protocol.positions().is_of_later_leader(&[], partition, epoch) {
+                self.step(number, Event::Cut(vec![(partition, Some(offset))]));
+            }
             return;
         }
-        worker.protocol.positions_mut().read(&Run::of(partition, offset));
+        worker.protocol.positions_mut().read(&Run::of(partition, offset, epoch));
         self.step(number, Event::BatchBegins);
         let worker = &mut self.workers[number];
         let is_letter = worker.refused.contains(&offset);
         let (producer, batch, topic) = (worker.producer, worker.protocol.batch(), worker.topic);
-        worker.queue.push(Message { producer, batch, partition, offset, topic, is_letter });
-        self.step(number, Event::Queued(&Offsets::from([(partition, Next::at(offset + 1))])));
+        worker.queue.push(Message { producer, batch, partition, offset, epoch, topic, is_letter });
+        self.step(number, Event::Queued(&Offsets::from([(partition, Next { offset: offset + 1, epoch })])));
     }
 
     pub(super) fn check_failures(&mut self, number: usize) {
@@ -282,7 +290,7 @@ impl Cluster {
                 worker.roll_backs = 0;
                 if is_member {
                     for (&partition, at) in offsets {
-                        next.broker.committed.insert(partition, (at.offset, topic, 0));
+                        next.broker.committed.insert(partition, (*at, topic, 0));
                     }
                 }
                 if *wait {
@@ -295,7 +303,7 @@ impl Cluster {
             Effect::Restart { partition, at, .. } => performed("restarts", &|next| {
                 let start = next.broker.starts[*partition as usize];
                 let at = at.unwrap_or(start).max(start);
-                next.workers[number].fetch.insert(*partition, at);
+                next.workers[number].fetch.insert(*partition, Next::at(at));
                 let event = Event::Begun { partition: *partition, next: Next::at(at), commit: true };
                 next.step(number, event);
             }),
@@ -350,9 +358,9 @@ impl Cluster {
                     Transaction::Prepared(Some(added)) => added.offsets.get(&partition).map(|next| next.offset),
                     _ => None,
                 };
-                let committed = self.broker.committed.get(&partition).map(|(offset, ..)| *offset);
+                let committed = self.broker.committed.get(&partition).map(|(next, ..)| next.offset);
                 let prepared = self.broker.transactions.iter().filter_map(prepared).max();
-                if committed.max(prepared).unwrap_or(0) < fetch {
+                if committed.max(prepared).unwrap_or(0) < fetch.offset {
                     self.violation = Some("called drained, with work that is not committed".into());
                 }
             }
