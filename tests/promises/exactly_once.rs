@@ -8,7 +8,7 @@ use super::poison::good;
 use super::support::broker::{Broker, shared};
 use super::support::process::Running;
 use super::support::topics::{Record, Topics, faults};
-use super::support::{CARD_ROWS, card_rows, python_tool, root, wait_for};
+use super::support::{CARD_ROWS, card_rows, python_tool, root, unique, wait_for};
 
 /// Generous: the machine may be busy with other tests.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -237,6 +237,61 @@ fn a_broker_that_hangs_for_a_while_loses_and_doubles_nothing() {
     assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
     assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
     worker.wait_until_ready();
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn groups_whose_names_join_alike_do_not_fence_each_other() {
+    const ROWS: usize = 2_000;
+    let mut topics = Topics::create(shared(), 1);
+    let other = unique("verdicts");
+    topics.make_with(&other, 1, &[]);
+    topics.group = unique("a");
+    // `GROUP-b-c-0` either way.
+    let first = topics.start_worker(&["--instance-id", "b-c"]);
+    topics.group += "-b";
+    let second = topics.start_worker(&["--instance-id", "c", "--output-topic", &other]);
+    let producer = topics.start_producer(1_000, ROWS, 11);
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    for output in [&topics.output, &other] {
+        let mut subscriber = topics.subscribe(output);
+        subscriber.wait_for("all verdicts", ROWS, LIMIT);
+        subscriber.settle(Duration::from_millis(300));
+        assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
+    }
+    for worker in [first, second] {
+        worker.terminate();
+        let output = worker.finish(LIMIT);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{log}");
+        assert!(!log.contains("is thrown away"), "{log}");
+    }
+}
+
+#[test]
+fn at_least_once_commits_nothing_past_a_delivery_that_failed() {
+    const ROWS: usize = 20_000;
+    let broker = Broker::start();
+    let topics = Topics::create(&broker, 2);
+    let arguments = ["--guarantee", "at-least-once", "-X", "message.timeout.ms=1200", "--commit-interval", "5ms"];
+    let worker = topics.start_worker(&arguments);
+    let producer = topics.start_producer(2_500, ROWS, 12);
+    let mut subscriber = topics.subscribe(&topics.output);
+    for _ in 0..3 {
+        let seen = subscriber.seen.len();
+        subscriber.wait_until("verdicts again", LIMIT, |all| all.len() > seen + 1_000);
+        broker.signal("-STOP");
+        // Longer than a message may take: those on their way fail, the ones before them were delivered.
+        std::thread::sleep(Duration::from_millis(1_500));
+        broker.signal("-CONT");
+    }
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    let distinct = |seen: &[super::support::topics::Received]| {
+        seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
+    };
+    subscriber.wait_until("a verdict for every row", LIMIT, |seen| seen.len() >= ROWS && distinct(seen) == ROWS);
+    assert!(worker.log().contains("not delivered"), "deliveries failed: {}", worker.log());
     worker.terminate();
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
 }
