@@ -331,7 +331,7 @@ impl ScoringThread {
 
     fn take_changes(&mut self) -> Result<(), Interruption> {
         let changes = self.subscription.changes();
-        let changes = changes.map_err(|error| match severity(&error.into(), "Kafka consumer") {
+        let changes = changes.map_err(|error| match severity(&error, "Kafka consumer") {
             Interruption::RollBack(reason) => Interruption::Fatal(reason),
             other => other,
         })?;
