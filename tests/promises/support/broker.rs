@@ -227,7 +227,7 @@ impl Drop for Broker {
 }
 
 /// Java with the broker's classes; the jars are downloaded on first use.
-fn java() -> Command {
+pub fn java() -> Command {
     static CLASSPATH: OnceLock<String> = OnceLock::new();
     let classpath = CLASSPATH.get_or_init(|| {
         script("kafka.sh", &["get"]);
