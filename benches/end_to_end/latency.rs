@@ -21,8 +21,9 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::contender::{COMMIT_INTERVAL, Contender, Guarantee};
+use crate::contender::{Contender, Guarantee};
 use crate::measure::{Bench, Running};
+use crate::processes::Tree;
 use crate::report::{Claim, Spread, claims_table, table, write_json};
 use crate::topics::PARTITIONS;
 
@@ -32,8 +33,14 @@ pub const GOAL_RATE: u64 = 2_000;
 /// At least once: most of the echo's p99.
 const OF_ECHO: f64 = 1.5;
 
-/// Exactly once: most beyond the echo's p99, in commit intervals.
-const COMMIT_INTERVALS: f64 = 1.2;
+/// The rate at which there is hardly more than one record at a time.
+const LOW_RATE: u64 = 200;
+
+/// Exactly once: most CPU time of the broker, of what it needs with transactions as long as the commit interval.
+const BROKER_COST: f64 = 1.6;
+
+/// For how long transactions grow at least, milliseconds.
+const GROWN: [u64; 4] = [10, 20, 50, 100];
 
 /// How long a contender may take to answer its first records.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -65,6 +72,8 @@ pub struct Latency {
     pub sender_late_p99: f64,
     /// Of one core.
     pub cpu_share: f64,
+    /// The broker's, of one core.
+    pub broker_share: f64,
     pub peak_rss_bytes: u64,
 }
 
@@ -73,24 +82,32 @@ pub fn run(bench: &Bench) {
     let echo = Contender::reference("echo", Some(Guarantee::AtLeastOnce));
     let model = *bench.options.models.iter().max().unwrap();
     let [once, least] = Guarantee::ALL.map(|guarantee| bench.worker(model, guarantee, 1));
+    let spared = GROWN.map(|milliseconds| {
+        let interval = format!("{milliseconds}ms");
+        let mut contender = bench.worker_with(model, Guarantee::ExactlyOnce, &["--min-commit-interval", &interval]);
+        contender.name += &format!(", transactions of {milliseconds} ms");
+        contender
+    });
     let mut runs = Vec::new();
     warm_up(bench, &echo);
     for round in 1..=bench.options.rounds {
         for &rate in &bench.options.rates {
             eprintln!("  latency, round {round} of {}, {rate}/s", bench.options.rounds);
-            for contender in [&echo, &least, &once] {
+            // Longer transactions show what shorter ones cost the broker.
+            let spared = spared.iter().filter(|_| rate == GOAL_RATE);
+            for contender in [&echo, &least, &once].into_iter().chain(spared) {
                 runs.push(measure(bench, contender, rate, round).unwrap_or_else(|error| panic!("{error}")));
             }
         }
     }
-    let claims = claims(&runs, &echo, &least, &once);
+    let claims = claims(&runs, &echo, &least, &once, &spared[GROWN.len() - 1]);
     println!("\nMilliseconds from due time to receipt by a read_committed reader, median (min–max) of the rounds\n");
     println!("{}", latency_table(&runs));
     println!("{}", claims_table(&claims));
     write_json(&bench.options, "latency.json", json!({"runs": runs, "claims": claims}));
 }
 
-fn claims(runs: &[Latency], echo: &Contender, least: &Contender, once: &Contender) -> Vec<Claim> {
+fn claims(runs: &[Latency], echo: &Contender, least: &Contender, once: &Contender, longest: &Contender) -> Vec<Claim> {
     let beside_echo = |contender: &Contender, value: fn(f64, f64) -> f64| {
         let rounds = runs.iter().filter(|run| run.rate == GOAL_RATE && run.label == contender.label());
         Spread::of(rounds.filter_map(|run| {
@@ -103,10 +120,27 @@ fn claims(runs: &[Latency], echo: &Contender, least: &Contender, once: &Contende
     if let Some(found) = beside_echo(least, |ours, echo| ours / echo) {
         claims.push(Claim::at_most(format!("at-least-once p99 / echo's p99 at {GOAL_RATE}/s"), found, OF_ECHO));
     }
-    let intervals = |ours: f64, echo: f64| (ours - echo) / COMMIT_INTERVAL.as_secs_f64() / 1e3;
-    if let Some(found) = beside_echo(once, intervals) {
-        let what = format!("exactly-once p99 beyond echo's at {GOAL_RATE}/s, in commit intervals");
-        claims.push(Claim::at_most(what, found, COMMIT_INTERVALS));
+    let of = |rate: u64, value: fn(&Latency) -> f64| {
+        Spread::of(runs.iter().filter(|run| run.rate == rate && run.label == once.label()).map(value))
+    };
+    for (rate, quantile, value, goal) in [
+        (GOAL_RATE, "p50", (|run| run.p50) as fn(&Latency) -> f64, 15.0),
+        (GOAL_RATE, "p99", |run| run.p99, 30.0),
+        (LOW_RATE, "p99", |run| run.p99, 12.0),
+    ] {
+        if let Some(found) = of(rate, value) {
+            claims.push(Claim::at_most(format!("exactly-once {quantile} at {rate}/s, ms"), found, goal));
+        }
+    }
+    let rounds = runs.iter().filter(|run| run.rate == GOAL_RATE && run.label == once.label());
+    let broker = rounds.filter_map(|run| {
+        let same =
+            |other: &&Latency| (other.rate, other.round) == (run.rate, run.round) && other.label == longest.label();
+        Some(run.broker_share / runs.iter().find(same)?.broker_share)
+    });
+    if let Some(found) = Spread::of(broker) {
+        let what = format!("exactly-once, the broker's CPU time / with transactions of 100 ms, at {GOAL_RATE}/s");
+        claims.push(Claim::at_most(what, found, BROKER_COST));
     }
     claims
 }
@@ -129,10 +163,11 @@ pub fn latency_table(runs: &[Latency]) -> String {
         let mut row = vec![format!("{rate}/s, {label}")];
         row.extend(columns.map(|column| format!("{:.1}", of(column))));
         row.push(format!("{:.1} %", of(|run| run.cpu_share).median * 100.0));
+        row.push(format!("{:.1} %", of(|run| run.broker_share).median * 100.0));
         row.push(format!("{:.2}", of(|run| run.sender_late_p99).median));
         row
     });
-    table(&["", "p50", "p99", "p99.9", "of a core", "sender late p99"], rows.collect())
+    table(&["", "p50", "p99", "p99.9", "of a core", "broker", "sender late p99"], rows.collect())
 }
 
 /// A young broker compiles itself for a while, and the first contender would wait for it: lets an echo run until its
@@ -172,15 +207,17 @@ pub fn measure(bench: &Bench, contender: &Contender, rate: u64, round: u64) -> R
         worst: latencies.max() as f64 / 1e3,
         sender_late_p99: driven.late.value_at_quantile(0.99) as f64 / 1e3,
         cpu_share: driven.cpu_share,
+        broker_share: driven.broker_share,
         peak_rss_bytes: driven.peak_rss_bytes,
     };
     eprintln!(
-        "    {:<52} p50 {:>7.2}  p99 {:>7.2}  p99.9 {:>7.2} ms  {:>4.1} % of a core, {} unanswered",
+        "    {:<52} p50 {:>7.2}  p99 {:>7.2}  p99.9 {:>7.2} ms  {:>4.1} % of a core, broker {:>4.1} %, {} unanswered",
         latency.label,
         latency.p50,
         latency.p99,
         latency.p999,
         latency.cpu_share * 100.0,
+        latency.broker_share * 100.0,
         latency.unanswered
     );
     Ok(latency)
@@ -191,6 +228,7 @@ struct Driven {
     measured: u64,
     late: Histogram<u64>,
     cpu_share: f64,
+    broker_share: f64,
     peak_rss_bytes: u64,
 }
 
@@ -225,6 +263,7 @@ fn drive(
     let warm_up = (contender.warm_up.max(WARM_UP).as_secs_f64() * rate as f64) as u64;
     let count = warm_up + (bench.options.latency_seconds * rate as f64) as u64;
     let mut late = histogram();
+    let mut broker = Tree::new(vec![bench.broker.id()]);
     let (mut key, mut opened) = (itoa::Buffer::new(), None);
     let start = Instant::now() + Duration::from_millis(20);
     receiver.shared.start.set(Start { at: start, warm_up }).unwrap();
@@ -232,14 +271,16 @@ fn drive(
         let due = start + due(number, rate);
         let now = wait_until(due);
         if number >= warm_up {
-            opened.get_or_insert_with(|| (now, running.tree.cpu()));
+            opened.get_or_insert_with(|| (now, running.tree.cpu(), broker.cpu()));
             late.saturating_record((now - due).as_micros() as u64);
         }
         send(number, key.format(number), number);
     }
     producer.flush(Duration::from_secs(30)).unwrap();
-    let (opened, cpu) = opened.unwrap();
-    let cpu_share = (running.tree.cpu() - cpu).as_secs_f64() / opened.elapsed().as_secs_f64();
+    let (opened, cpu, broker_cpu) = opened.unwrap();
+    let seconds = opened.elapsed().as_secs_f64();
+    let cpu_share = (running.tree.cpu() - cpu).as_secs_f64() / seconds;
+    let broker_share = (broker.cpu() - broker_cpu).as_secs_f64() / seconds;
     let deadline = Instant::now() + LAST_ANSWERS;
     while receiver.shared.received.load(Ordering::Relaxed) < count - warm_up && Instant::now() < deadline {
         running.check()?;
@@ -247,7 +288,7 @@ fn drive(
     }
     let peak_rss_bytes = running.tree.peak_rss();
     running.stop();
-    Ok(Driven { measured: count - warm_up, late, cpu_share, peak_rss_bytes })
+    Ok(Driven { measured: count - warm_up, late, cpu_share, broker_share, peak_rss_bytes })
 }
 
 /// When record `number` is due, from the start.

@@ -93,6 +93,13 @@ impl Bench {
         Contender::worker(model, guarantee, threads, &self.options.worker)
     }
 
+    /// The worker, with further arguments.
+    pub fn worker_with(&self, model: Model, guarantee: Guarantee, arguments: &[&str]) -> Contender {
+        let further = arguments.iter().map(|argument| (*argument).to_owned());
+        let further: Vec<String> = self.options.worker.iter().cloned().chain(further).collect();
+        Contender::worker(model, guarantee, 1, &further)
+    }
+
     /// Runs a contender over the loaded topic.
     pub fn throughput(&self, contender: &Contender) -> Result<Measured, String> {
         let job = self.job(&self.input, 5);

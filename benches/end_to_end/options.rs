@@ -76,7 +76,7 @@ pub struct Options {
     pub models: Vec<Model>,
 
     /// Latency: records per second
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 2_000, 20_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 2_000, 20_000])]
     pub rates: Vec<u64>,
 
     /// Latency: how long each run is measured, seconds

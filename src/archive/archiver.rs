@@ -40,7 +40,7 @@ const TURN: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long one question to the broker may take before it is asked again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Rows in memory over all partitions and hours, at most: some 50 MB with 29 features. Beyond, the largest file's
 /// leave as a row group of their own.
@@ -229,7 +229,7 @@ impl Archiver {
         if self.unopened.is_empty() {
             return Ok(());
         }
-        let committed = match self.subscription.committed(&self.unopened, PATIENCE) {
+        let committed = match self.subscription.committed(&self.unopened, TIMEOUT) {
             Ok(committed) => committed,
             Err(error) => {
                 events::OffsetsUnknown { error: &error }.log();
@@ -237,7 +237,7 @@ impl Archiver {
             }
         };
         while let Some(&number) = self.unopened.last() {
-            let (low, high) = match self.subscription.watermarks(number, PATIENCE) {
+            let (low, high) = match self.subscription.watermarks(number, TIMEOUT) {
                 Ok(marks) => marks,
                 Err(error) => {
                     events::EndUnknown { partition: number, error: &error }.log();
@@ -293,7 +293,7 @@ impl Archiver {
             return;
         }
         let next = self.partitions.iter().map(|(&partition, state)| (partition, Next::at(state.next))).collect();
-        match self.subscription.seek(&next, PATIENCE) {
+        match self.subscription.seek(&next, TIMEOUT) {
             Ok(()) => self.rearranged = false,
             // A partition that was just assigned is not begun yet, or a broker is away.
             Err(error) => events::NotSought { error: &error }.log(),

@@ -25,11 +25,11 @@ use crate::log_events::archive as events;
 use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 
 /// How long a seek may take before it is tried again.
-const SEEK_PATIENCE: Duration = Duration::from_secs(5);
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A verdict may be seen a moment before its input, but not for long: after so much silence at the partition's end, an
 /// input behind that end is given up. It happens where the topic was made anew and its offsets began again.
-const END_PATIENCE: Duration = Duration::from_secs(30);
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Times that a seek is repeated whose first answer lies behind the offset asked for although the topic should hold it.
 /// A query of librdkafka's own that is under way can overtake a seek; a compacted topic really has such holes.
@@ -111,6 +111,8 @@ struct Partition {
     at_end: bool,
     /// What is waited for at its end, and since when.
     waiting: Option<(i64, Instant)>,
+    /// It was waited for in vain, and nothing was read since: what else lies behind the end is not waited for.
+    has_given_up: bool,
     /// Nothing was read since the last seek, so what comes first is not yet to be believed.
     just_sought: bool,
     /// How often the offset was sought in vain.
@@ -164,6 +166,7 @@ impl Inputs {
                 resting: true,
                 at_end: false,
                 waiting: None,
+                has_given_up: false,
                 just_sought: false,
                 seeks: (0, 0),
             };
@@ -201,7 +204,7 @@ impl Inputs {
                 Step::Read => {
                     let more = partition.read(source.offset, deadline, &mut self.decoder);
                     if more && partition.is_doubtful(source.offset) {
-                        let low = self.consumer.watermarks(&self.topic, source.partition, SEEK_PATIENCE);
+                        let low = self.consumer.watermarks(&self.topic, source.partition, SEEK_TIMEOUT);
                         match low {
                             // Retention was here.
                             Ok((low, _)) if low > source.offset => {}
@@ -260,7 +263,7 @@ impl Partition {
     ) -> Result<(), Failure> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, number, Offset::Offset(offset))?;
-        consumer.seek(&list, SEEK_PATIENCE)?;
+        consumer.seek(&list, SEEK_TIMEOUT)?;
         if self.resting {
             consumer.resume(&list)?;
             self.resting = false;
@@ -288,7 +291,7 @@ impl Partition {
             let batch = self.queue.fill(&mut self.buffer, wait.min(Duration::from_millis(20)));
             match batch.iter().next() {
                 Some(Entry::Record(record)) => {
-                    (self.at_end, self.waiting) = (false, None);
+                    (self.at_end, self.waiting, self.has_given_up) = (false, None, false);
                     // What lies before was rejected by the worker: no verdict asks for it.
                     if record.offset() < wanted {
                         self.cursor.skip(record.offset());
@@ -317,7 +320,8 @@ impl Partition {
                 let since =
                     self.waiting.filter(|(offset, _)| *offset == wanted).map_or_else(Instant::now, |(_, at)| at);
                 self.waiting = Some((wanted, since));
-                if since.elapsed() >= END_PATIENCE {
+                if self.has_given_up || since.elapsed() >= END_TIMEOUT {
+                    self.has_given_up = true;
                     self.cursor.ended(wanted + 1);
                     return true;
                 }

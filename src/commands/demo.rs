@@ -201,6 +201,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         max_batch: 1024,
         max_message_bytes: MAX_MESSAGE_BYTES,
         commit_interval: Duration::from_millis(100),
+        min_commit_interval: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
         drift: DriftSettings::default(),
     }

@@ -115,10 +115,14 @@ pub struct WorkerArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,
 
-    /// Exactly once: how long a verdict waits at most until it is visible, its commit included; at least once: longest time
-    /// between commits of offsets
+    /// Exactly once: how long a verdict waits at most until it is visible, its commit included; a transaction ends sooner
+    /// where that costs the broker little. At least once: longest time between commits of offsets
     #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_interval)]
     pub commit_interval: Duration,
+
+    /// Exactly once: how long a transaction grows at least, to spare the brokers
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
+    pub min_commit_interval: Duration,
 
     /// How long a shutdown may wait for the last commit
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
@@ -189,6 +193,11 @@ impl WorkerArguments {
         if let Some(reason) = conflict(&client, transactions) {
             return Err(Failure::configuration(anyhow::anyhow!(reason)));
         }
+        if self.min_commit_interval > self.commit_interval {
+            let (least, most) = (self.min_commit_interval, self.commit_interval);
+            let message = format!("--min-commit-interval {least:?} is longer than --commit-interval {most:?}");
+            return Err(Failure::configuration(anyhow::anyhow!("{message}: lower the one or raise the other")));
+        }
         let topics: Vec<&String> = [&self.input_topic, &self.output_topic, &self.dead_letter_topic]
             .into_iter()
             .chain(&self.challenger_topic)
@@ -220,6 +229,7 @@ impl WorkerArguments {
             max_batch: self.max_batch as usize,
             max_message_bytes: self.max_message_bytes as usize,
             commit_interval: self.commit_interval,
+            min_commit_interval: self.min_commit_interval,
             drain_timeout: self.drain_timeout,
             drift: DriftSettings { window: self.drift_window, rows_per_second: self.drift_sample },
         })

@@ -36,8 +36,8 @@ impl Look {
     }
 
     /// The last record of a partition, if there is one among its last offsets; `None` too where there is no such partition.
-    pub fn last(&self, topic: &str, partition: i32, patience: Duration) -> Result<Option<Seen>, Failure> {
-        let (low, high) = match self.0.watermarks(topic, partition, patience) {
+    pub fn last(&self, topic: &str, partition: i32, timeout: Duration) -> Result<Option<Seen>, Failure> {
+        let (low, high) = match self.0.watermarks(topic, partition, timeout) {
             Err(Failure {
                 code: RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition,
                 ..
@@ -48,7 +48,7 @@ impl Look {
             return Ok(None);
         }
         let mut last = None;
-        self.read(topic, partition, low.max(high - LOOKED_THROUGH), patience, |seen| {
+        self.read(topic, partition, low.max(high - LOOKED_THROUGH), timeout, |seen| {
             last = Some(seen);
             true
         })?;
@@ -56,9 +56,9 @@ impl Look {
     }
 
     /// The record at an offset, or the first one behind it.
-    pub fn at(&self, topic: &str, partition: i32, offset: i64, patience: Duration) -> Result<Option<Seen>, Failure> {
+    pub fn at(&self, topic: &str, partition: i32, offset: i64, timeout: Duration) -> Result<Option<Seen>, Failure> {
         let mut found = None;
-        self.read(topic, partition, offset, patience, |seen| {
+        self.read(topic, partition, offset, timeout, |seen| {
             found = Some(seen);
             false
         })?;
@@ -71,11 +71,11 @@ impl Look {
         topic: &str,
         partition: i32,
         from: i64,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Option<i64>, Failure> {
         // First: what is read then reaches at least so far.
-        let (_, end) = self.0.watermarks(topic, partition, patience)?;
-        let is_empty = end > from && self.at(topic, partition, from, patience)?.is_none();
+        let (_, end) = self.0.watermarks(topic, partition, timeout)?;
+        let is_empty = end > from && self.at(topic, partition, from, timeout)?.is_none();
         Ok(is_empty.then_some(end))
     }
 
@@ -85,19 +85,19 @@ impl Look {
         topic: &str,
         partition: i32,
         from: i64,
-        patience: Duration,
+        timeout: Duration,
         on: impl FnMut(Seen) -> bool,
     ) -> Result<(), Failure> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(topic, partition, Offset::Offset(from))?;
         self.0.assign(&list)?;
-        let outcome = self.read_assigned(patience, on);
+        let outcome = self.read_assigned(timeout, on);
         self.0.unassign()?;
         outcome
     }
 
-    fn read_assigned(&self, patience: Duration, mut on: impl FnMut(Seen) -> bool) -> Result<(), Failure> {
-        let deadline = Instant::now() + patience;
+    fn read_assigned(&self, timeout: Duration, mut on: impl FnMut(Seen) -> bool) -> Result<(), Failure> {
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             let Some(polled) = self.0.poll(Duration::from_millis(100)) else { continue };
             match polled.entry() {

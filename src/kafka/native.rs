@@ -225,9 +225,9 @@ impl<R: Deliveries> NativeProducer<R> {
     }
 
     /// Announces this transactional id; aborts whatever an earlier holder of it left open.
-    pub fn init_transactions(&self, patience: Duration) -> Result<(), Failure> {
+    pub fn init_transactions(&self, timeout: Duration) -> Result<(), Failure> {
         // SAFETY (this and the next four): the client is alive; the error, if any, is taken over.
-        checked(unsafe { sys::rd_kafka_init_transactions(self.client.as_ptr(), milliseconds(patience)) })
+        checked(unsafe { sys::rd_kafka_init_transactions(self.client.as_ptr(), milliseconds(timeout)) })
     }
 
     /// Opens a transaction; local to this client.
@@ -240,22 +240,22 @@ impl<R: Deliveries> NativeProducer<R> {
         &self,
         offsets: &TopicPartitionList,
         group: &GroupMetadata,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Failure> {
         checked(unsafe {
             let (offsets, group) = (offsets.ptr(), group.0.as_ptr());
-            sys::rd_kafka_send_offsets_to_transaction(self.client.as_ptr(), offsets, group, milliseconds(patience))
+            sys::rd_kafka_send_offsets_to_transaction(self.client.as_ptr(), offsets, group, milliseconds(timeout))
         })
     }
 
     /// Delivers what is queued and commits. May be called again after a time-out.
-    pub fn commit_transaction(&self, patience: Duration) -> Result<(), Failure> {
-        checked(unsafe { sys::rd_kafka_commit_transaction(self.client.as_ptr(), milliseconds(patience)) })
+    pub fn commit_transaction(&self, timeout: Duration) -> Result<(), Failure> {
+        checked(unsafe { sys::rd_kafka_commit_transaction(self.client.as_ptr(), milliseconds(timeout)) })
     }
 
     /// Drops what is queued and aborts.
-    pub fn abort_transaction(&self, patience: Duration) -> Result<(), Failure> {
-        checked(unsafe { sys::rd_kafka_abort_transaction(self.client.as_ptr(), milliseconds(patience)) })
+    pub fn abort_transaction(&self, timeout: Duration) -> Result<(), Failure> {
+        checked(unsafe { sys::rd_kafka_abort_transaction(self.client.as_ptr(), milliseconds(timeout)) })
     }
 
     /// Serves log lines, errors and statistics of the client, waiting up to `wait` for the first.
@@ -283,7 +283,7 @@ impl<R: Deliveries> Drop for NativeProducer<R> {
         unsafe {
             let client = self.client.as_ptr();
             sys::rd_kafka_purge(client, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
-            sys::rd_kafka_flush(client, milliseconds(PURGE_PATIENCE));
+            sys::rd_kafka_flush(client, milliseconds(PURGE_TIMEOUT));
             for topic in &self.topics {
                 sys::rd_kafka_topic_destroy(topic.handle.as_ptr());
             }
@@ -293,7 +293,7 @@ impl<R: Deliveries> Drop for NativeProducer<R> {
 }
 
 /// How long purged messages may take to come back.
-const PURGE_PATIENCE: Duration = Duration::from_millis(500);
+const PURGE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A consumer's place in its group, for a transaction's offsets.
 pub struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);

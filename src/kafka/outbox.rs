@@ -206,8 +206,8 @@ impl Outbox {
     }
 
     /// Announces this transactional id; aborts whatever an earlier holder of it left open.
-    pub fn init_transactions(&self, patience: Duration) -> Result<(), Failure> {
-        self.producer.init_transactions(patience)
+    pub fn init_transactions(&self, timeout: Duration) -> Result<(), Failure> {
+        self.producer.init_transactions(timeout)
     }
 
     /// Opens a transaction; local to this client.
@@ -220,19 +220,19 @@ impl Outbox {
         &self,
         offsets: &TopicPartitionList,
         group: &GroupMetadata,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Failure> {
-        self.producer.send_offsets(offsets, group, patience)
+        self.producer.send_offsets(offsets, group, timeout)
     }
 
     /// Delivers what is queued and commits. May be called again after a time-out.
-    pub fn commit_transaction(&self, patience: Duration) -> Result<(), Failure> {
-        self.producer.commit_transaction(patience)
+    pub fn commit_transaction(&self, timeout: Duration) -> Result<(), Failure> {
+        self.producer.commit_transaction(timeout)
     }
 
     /// Drops what is queued and aborts.
-    pub fn abort_transaction(&self, patience: Duration) -> Result<(), Failure> {
-        self.producer.abort_transaction(patience)
+    pub fn abort_transaction(&self, timeout: Duration) -> Result<(), Failure> {
+        self.producer.abort_transaction(timeout)
     }
 
     /// Queues messages (key and value each) of one partition, without headers; tells how far it got.

@@ -18,7 +18,7 @@ use crate::log_events;
 use crate::shutdown::Shutdown;
 
 /// How long one question to the broker may take before it is asked again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The topics of a worker and how missing ones are made.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ pub enum StartupError {
     Stopped,
 }
 
-/// Asks about topics, patiently.
+/// Asks brokers about topics and groups.
 pub struct Inquiry {
     consumer: NativeConsumer<Events>,
     base: ClientConfig,
@@ -151,9 +151,9 @@ impl Inquiry {
         Ok(Inquiry { consumer, base: config, brokers, health })
     }
 
-    /// Partitions of `topic`; `None` where it does not exist. One attempt of `patience`; never creates a topic.
-    pub fn partitions(&self, topic: &str, patience: Duration) -> Result<Option<i32>, StartupError> {
-        let answer = self.consumer.metadata(topic, patience);
+    /// Partitions of `topic`; `None` where it does not exist. One attempt of `timeout`; never creates a topic.
+    pub fn partitions(&self, topic: &str, timeout: Duration) -> Result<Option<i32>, StartupError> {
+        let answer = self.consumer.metadata(topic, timeout);
         // Serves the errors that say why, if there was no answer.
         self.serve();
         if self.health.is_refused() {
@@ -183,10 +183,10 @@ impl Inquiry {
     }
 
     /// Asks the leader of each partition of `topic`, by its advertised address, for the partition's end.
-    pub fn ask_leaders(&self, topic: &str, patience: Duration) -> Result<(), StartupError> {
-        let metadata = self.consumer.metadata(topic, patience)?;
+    pub fn ask_leaders(&self, topic: &str, timeout: Duration) -> Result<(), StartupError> {
+        let metadata = self.consumer.metadata(topic, timeout)?;
         for (partition, leader) in metadata.partitions {
-            let asked = self.consumer.watermarks(topic, partition, patience);
+            let asked = self.consumer.watermarks(topic, partition, timeout);
             self.serve();
             if let Err(error) = asked {
                 let broker = metadata.brokers.iter().find(|broker| broker.id == leader);
@@ -199,14 +199,14 @@ impl Inquiry {
     }
 
     /// Asks the coordinator of `group` what is committed of `topic`. Joins nothing.
-    pub fn ask_group_coordinator(&self, group: &str, topic: &str, patience: Duration) -> Result<(), StartupError> {
+    pub fn ask_group_coordinator(&self, group: &str, topic: &str, timeout: Duration) -> Result<(), StartupError> {
         let config = client::consumer_config(&self.base, group, 0, 1);
         let consumer = client::lone_consumer(&config, self.health.clone())?;
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, 0);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let answer = loop {
-            let answer = consumer.committed(&list, patience);
+            let answer = consumer.committed(&list, timeout);
             consumer.serve(|_| {});
             // A coordinator that has just been chosen refuses at first.
             if answer.is_ok() || Instant::now() >= deadline {
@@ -219,10 +219,10 @@ impl Inquiry {
     }
 
     /// Asks a transaction coordinator for a transactional id of its own, as the worker's threads do.
-    pub fn ask_transaction_coordinator(&self, group: &str, patience: Duration) -> Result<(), StartupError> {
+    pub fn ask_transaction_coordinator(&self, group: &str, timeout: Duration) -> Result<(), StartupError> {
         let id = client::transactional_id(group, "check", 0);
         let outbox = Outbox::open(&client::transactional_config(&self.base, &id), &[], self.health.clone())?;
-        let asked = outbox.init_transactions(patience);
+        let asked = outbox.init_transactions(timeout);
         outbox.serve(Duration::ZERO);
         let what = || format!("the coordinator of transactional id {id}");
         asked.map_err(|failure| StartupError::Unreachable {
@@ -248,7 +248,7 @@ impl Inquiry {
     fn wait_for_partitions(&self, topic: &str, shutdown: &Shutdown) -> Result<Option<i32>, StartupError> {
         let mut told: Option<Instant> = None;
         loop {
-            match self.partitions(topic, PATIENCE) {
+            match self.partitions(topic, TIMEOUT) {
                 Err(StartupError::Unanswered(error)) => {
                     if shutdown.is_requested() {
                         return Err(StartupError::Stopped);
@@ -306,7 +306,7 @@ impl Inquiry {
 
     fn create(&self, topic: &str, partitions: i32, shutdown: &Shutdown) -> Result<i32, StartupError> {
         let refuse = |reason: String| StartupError::CannotCreate { topic: topic.into(), reason };
-        match admin::create_topic(&self.consumer, topic, partitions, PATIENCE) {
+        match admin::create_topic(&self.consumer, topic, partitions, TIMEOUT) {
             Ok(()) => log_events::kafka::TopicCreated { topic, partitions }.log(),
             Err(failure) if failure.code == RDKafkaErrorCode::TopicAlreadyExists => {} // another worker was faster
             Err(failure) => return Err(refuse(failure.reason)),
@@ -332,7 +332,7 @@ impl Inquiry {
             return;
         };
         let compare = move || {
-            let limit = |topic: &str| admin::max_message_bytes(&client, topic, PATIENCE);
+            let limit = |topic: &str| admin::max_message_bytes(&client, topic, TIMEOUT);
             if let (Some(input), Some(dead_letter)) = (limit(&topics.input), limit(&topics.dead_letter))
                 && dead_letter < input
             {

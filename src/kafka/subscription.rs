@@ -166,8 +166,8 @@ impl Subscription {
     }
 
     /// Reads a partition that was just accepted from here on. `false`: librdkafka is not so far yet, try again.
-    pub fn begin(&self, partition: i32, next: Next, patience: Duration) -> Result<bool, Failure> {
-        match self.seek(&Offsets::from([(partition, next)]), patience) {
+    pub fn begin(&self, partition: i32, next: Next, timeout: Duration) -> Result<bool, Failure> {
+        match self.seek(&Offsets::from([(partition, next)]), timeout) {
             Err(Failure { code: RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress, .. }) => Ok(false),
             sought => sought.map(|()| true),
         }
@@ -184,9 +184,9 @@ impl Subscription {
     }
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
-    pub fn seek(&self, to: &Offsets, patience: Duration) -> Result<(), Failure> {
+    pub fn seek(&self, to: &Offsets, timeout: Duration) -> Result<(), Failure> {
         let list = offsets::list(&self.topic, to.iter().map(|(&partition, &next)| (partition, next, "")))?;
-        self.consumer.seek(&list, patience)
+        self.consumer.seek(&list, timeout)
     }
 
     /// Leaves a partition alone until [`Subscription::resume`].
@@ -268,8 +268,8 @@ impl Subscription {
     }
 
     /// What was committed last for those partitions that have a commit.
-    pub fn committed(&self, partitions: &[i32], patience: Duration) -> Result<Vec<Noted>, Failure> {
-        let found = self.consumer.committed(&self.list(partitions), patience)?;
+    pub fn committed(&self, partitions: &[i32], timeout: Duration) -> Result<Vec<Noted>, Failure> {
+        let found = self.consumer.committed(&self.list(partitions), timeout)?;
         let noted = found.into_iter().map(|entry| {
             let next = Next { offset: entry.offset, epoch: entry.epoch.max(NO_EPOCH) };
             Noted { partition: entry.partition, next, note: entry.note }
@@ -281,19 +281,19 @@ impl Subscription {
     pub fn committed_of_each(
         &self,
         partitions: &[i32],
-        patience: Duration,
+        timeout: Duration,
     ) -> (Vec<(i32, Option<Noted>)>, Option<Failure>) {
         let pick = |found: Vec<Noted>, asked: &[i32]| -> Vec<(i32, Option<Noted>)> {
             asked.iter().map(|asked| (*asked, found.iter().find(|noted| noted.partition == *asked).cloned())).collect()
         };
-        match self.committed(partitions, patience) {
+        match self.committed(partitions, timeout) {
             Ok(found) => (pick(found, partitions), None),
             Err(error) if partitions.len() < 2 => (Vec::new(), Some(error)),
             // One whose offset is just being committed keeps the answer for all of them back.
             Err(_) => {
                 let (mut known, mut failed) = (Vec::new(), None);
                 for partition in partitions.chunks(1) {
-                    match self.committed(partition, patience / 4) {
+                    match self.committed(partition, timeout / 4) {
                         Ok(found) => known.extend(pick(found, partition)),
                         Err(error) => failed = Some(error),
                     }
@@ -304,8 +304,8 @@ impl Subscription {
     }
 
     /// The first offset of a partition and the offset behind its last record.
-    pub fn watermarks(&self, partition: i32, patience: Duration) -> Result<(i64, i64), Failure> {
-        self.consumer.watermarks(&self.topic, partition, patience)
+    pub fn watermarks(&self, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
+        self.consumer.watermarks(&self.topic, partition, timeout)
     }
 
     /// The first offset of a partition's log and its end, as the last fetch said them.

@@ -43,6 +43,8 @@ pub struct CommitSettings {
     pub input_topic: String,
     /// Longest time between commits while there is work; exactly once, until the verdicts are visible.
     pub interval: Duration,
+    /// Exactly once: how long a transaction grows at least, as far as the longest time allows.
+    pub min_interval: Duration,
     /// How long a shutdown may wait for the last commit.
     pub drain_timeout: Duration,
 }
@@ -95,7 +97,7 @@ impl Committer {
             Guarantee::AtLeastOnce => None,
         };
         let mut committer = Committer {
-            timing: Timing::new(settings.interval),
+            timing: Timing::new(settings.interval, settings.min_interval),
             delivering: Duration::ZERO,
             settings,
             topics,

@@ -1,12 +1,15 @@
-//! When the end of a transaction begins: early enough that its verdicts are visible when the interval is over. Pure.
+//! When the end of a transaction begins: soon, where that costs the broker little, and always early enough that its
+//! verdicts are visible when the interval is over. Pure.
 //!
 //! ```text
-//!  first record ─┬────────────── interval ──────────────┐
-//!                └─ transaction grows ─┬─ lead ─────────┤ visible
-//!                                      └ deliver, commit┘
+//!  first record ─┬──────────────────────── interval, an upper bound ────────────────────────┐
+//!                └─ grows: 1.3 × an end ─┬─ deliver, commit ─┤ visible
+//!                └─ grows at most ──────────────────────────────────────┬─ lead ────────────┤ visible
 //! ```
 //!
-//! The lead is what ends have taken lately and a margin for how much they vary, smoothed as TCP smooths round trips
+//! A transaction grows in proportion to what ends have taken lately: a broker with time to spare ends one in a few
+//! milliseconds and gets the next soon; one that is busy, also with the transactions of others, takes longer and is asked
+//! less often (ADR 0014). The lead is the mean end and a margin for how much they vary, smoothed as TCP smooths round trips
 //! (RFC 6298). It is at most half the interval: a broker that needs longer is not helped by more transactions.
 
 use std::time::Duration;
@@ -18,18 +21,23 @@ const DEVIATION_WEIGHT: f64 = 1.0 / 4.0;
 /// Deviations between the mean and the lead: few ends take longer, and no record waits much less than it may.
 const MARGIN: f64 = 2.0;
 
+/// Growth of a transaction, in mean ends.
+const GROWTH: f64 = 1.3;
+
 /// How long a transaction may grow before its end begins.
 #[derive(Clone, Debug)]
 pub(super) struct Timing {
     interval: Duration,
+    least: Duration,
     /// Mean and mean deviation of what ends took, seconds; none before the first.
     ends: Option<(f64, f64)>,
 }
 
 impl Timing {
-    /// Nothing measured yet: the end begins when the interval is over.
-    pub(super) fn new(interval: Duration) -> Timing {
-        Timing { interval, ends: None }
+    /// Nothing measured yet: the end begins when the interval is over. A transaction grows for `least` at least, as far as
+    /// the interval allows.
+    pub(super) fn new(interval: Duration, least: Duration) -> Timing {
+        Timing { interval, least, ends: None }
     }
 
     /// An end took this long, from its beginning until the verdicts were visible.
@@ -48,7 +56,11 @@ impl Timing {
     /// How long a transaction grows. A thread that is `behind` has more records waiting than it takes at once: their
     /// latency is the backlog's, and the fewer transactions, the sooner that is worked off.
     pub(super) fn growth(&self, behind: bool) -> Duration {
-        if behind { self.interval } else { self.interval - self.lead() }
+        if behind {
+            return self.interval;
+        }
+        let soon = self.ends.map_or(self.interval, |(mean, _)| Duration::from_secs_f64(mean * GROWTH));
+        soon.max(self.least).min(self.interval - self.lead())
     }
 
     fn lead(&self) -> Duration {
@@ -68,13 +80,14 @@ mod tests {
     const INTERVAL: Duration = Duration::from_millis(100);
 
     fn after(ends: impl IntoIterator<Item = u64>) -> Timing {
-        let mut timing = Timing::new(INTERVAL);
+        let mut timing = Timing::new(INTERVAL, Duration::ZERO);
         ends.into_iter().for_each(|milliseconds| timing.ended(Duration::from_millis(milliseconds)));
         timing
     }
 
+    /// Of a growth that is not `soon`.
     fn lead(timing: &Timing) -> f64 {
-        (INTERVAL - timing.growth(false)).as_secs_f64() * 1000.0
+        timing.lead().as_secs_f64() * 1000.0
     }
 
     #[test]
@@ -83,16 +96,37 @@ mod tests {
     }
 
     #[test]
-    fn steady_ends_begin_as_much_earlier_as_they_take() {
-        let steady = after([10; 100]);
-        assert!((10.0..10.1).contains(&lead(&steady)), "{}", lead(&steady));
-        assert_eq!(steady.growth(true), INTERVAL, "a backlog is worked off in full transactions");
+    fn a_transaction_grows_in_proportion_to_what_ends_take() {
+        for (end, growth) in [(4, 5.2), (8, 10.4), (20, 26.0)] {
+            let grows = after([end; 100]).growth(false).as_secs_f64() * 1000.0;
+            assert!((grows - growth).abs() < 0.01, "ends of {end} ms: {grows}");
+        }
+        assert_eq!(after([4; 100]).growth(true), INTERVAL, "a backlog is worked off in full transactions");
+    }
+
+    #[test]
+    fn brokers_are_spared_as_far_as_the_interval_allows() {
+        for (least, growth) in [(1, 5.2), (20, 20.0), (100, 96.0)] {
+            let mut timing = after([4; 200]);
+            timing.least = Duration::from_millis(least);
+            let grows = timing.growth(false).as_secs_f64() * 1000.0;
+            assert!((grows - growth).abs() < 0.01, "at least {least} ms: {grows}");
+        }
+    }
+
+    #[test]
+    fn the_interval_bounds_growth_and_end_together() {
+        for end in [1, 10, 30, 45, 60, 200] {
+            let timing = after([end; 100]);
+            let visible = timing.growth(false) + timing.lead();
+            assert!(visible <= INTERVAL + Duration::from_micros(1), "ends of {end} ms: {visible:?}");
+        }
     }
 
     #[test]
     fn nine_of_ten_varying_ends_fit_into_the_lead() {
         let ends: Vec<u64> = (0..1_000).map(|number| 6 + number * 7 % 10).collect();
-        let mut timing = Timing::new(INTERVAL);
+        let mut timing = Timing::new(INTERVAL, Duration::ZERO);
         let fits = ends.iter().filter(|&&end| {
             let fits = lead(&timing) >= end as f64;
             timing.ended(Duration::from_millis(end));
@@ -112,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_interval_of_nothing_stays_nothing() {
-        let mut timing = Timing::new(Duration::ZERO);
+        let mut timing = Timing::new(Duration::ZERO, Duration::ZERO);
         timing.ended(Duration::from_millis(5));
         assert_eq!(timing.growth(false), Duration::ZERO);
     }

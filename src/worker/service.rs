@@ -60,6 +60,8 @@ pub struct WorkerSettings {
     pub max_message_bytes: usize,
     /// Longest time between commits while there is work.
     pub commit_interval: Duration,
+    /// Exactly once: how long a transaction grows at least.
+    pub min_commit_interval: Duration,
     /// How long a shutdown may wait for the last commit.
     pub drain_timeout: Duration,
     /// How drift is watched.
@@ -249,6 +251,7 @@ fn thread_settings(settings: &WorkerSettings, destination: Destination, number: 
             producer,
             input_topic: settings.topics.input.clone(),
             interval: settings.commit_interval,
+            min_interval: settings.min_commit_interval,
             drain_timeout: settings.drain_timeout,
         },
         name,

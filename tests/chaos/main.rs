@@ -42,6 +42,7 @@ const PARTITIONS: usize = 6;
 const MOST_PARTITIONS: usize = 16;
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Arguments {
     /// Which faults, in which order, with which parameters.
     #[arg(long, default_value_t = 1)]
