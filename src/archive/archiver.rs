@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::columns::{self, Layout};
 use super::cut::{self, Plan};
-use super::inputs::{Inputs, Lookup, Missing};
+use super::inputs::{InputSource, Inputs, Lookup, Missing};
 use super::outgoing::Outgoing;
 use super::partition::{Finished, Partition, Surroundings};
 use super::store::Store;
@@ -105,14 +105,14 @@ impl Archiver {
         // What a partition's end says: nothing is waiting, so the clock may close a cut.
         config.set("enable.partition.eof", "true");
         let subscription = Subscription::join(&config, &settings.verdicts, Arc::new(BrokerHealth::default()))?;
-        let inputs = Inputs::open(
-            &settings.kafka,
-            &settings.group,
-            &settings.inputs,
-            input_partitions,
-            &settings.features,
-            settings.max_message_bytes,
-        )?;
+        let inputs = Inputs::open(InputSource {
+            kafka: settings.kafka.clone(),
+            group: settings.group.clone(),
+            topic: settings.inputs.clone(),
+            partitions: input_partitions,
+            features: settings.features.clone(),
+            max_bytes: settings.max_message_bytes,
+        })?;
         Ok(Archiver {
             settings,
             layout,
@@ -150,6 +150,7 @@ impl Archiver {
             self.open_partitions()?;
             self.seek_after_change();
             self.inputs.serve();
+            self.inputs.follow()?;
             self.send()?;
             if self.show() {
                 self.commit_ends();

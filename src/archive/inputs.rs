@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fraud_wire::verdict::Verdict;
@@ -93,11 +94,28 @@ impl Missing {
 
 /// Reads inputs.
 pub struct Inputs {
-    topic: String,
+    source: InputSource,
     // Order of fields is order of drop: the partitions' queues before the consumer they belong to.
     partitions: HashMap<i32, Partition>,
     consumer: Arc<NativeConsumer<Events>>,
     decoder: Decoder,
+}
+
+/// What inputs are read from, and with which features.
+#[derive(Clone)]
+pub struct InputSource {
+    /// librdkafka's properties.
+    pub kafka: ClientConfig,
+    /// Never joined; librdkafka wants a name.
+    pub group: String,
+    /// The input topic.
+    pub topic: String,
+    /// Its partitions.
+    pub partitions: i32,
+    /// The bundle's features.
+    pub features: Vec<Feature>,
+    /// Larger inputs are not decoded.
+    pub max_bytes: usize,
 }
 
 /// One partition of the input topic.
@@ -128,19 +146,13 @@ struct Current {
 }
 
 impl Inputs {
-    /// Reads `topic` with the librdkafka properties of `base`. `group` is never joined; librdkafka wants a name.
+    /// Reads a topic.
     ///
     /// # Errors
     /// A property that librdkafka refuses.
-    pub fn open(
-        base: &ClientConfig,
-        group: &str,
-        topic: &str,
-        partitions: i32,
-        features: &[Feature],
-        max_bytes: usize,
-    ) -> Result<Inputs, KafkaError> {
-        let mut config = base.clone();
+    pub fn open(source: InputSource) -> Result<Inputs, KafkaError> {
+        let InputSource { kafka, group, topic, partitions, features, max_bytes } = &source;
+        let mut config = kafka.clone();
         for (key, value) in DEFAULTS {
             if config.get(key).is_none() {
                 config.set(*key, *value);
@@ -150,10 +162,11 @@ impl Inputs {
         for (key, value) in PROPERTIES {
             config.set(*key, *value);
         }
+        client::overhear(&mut config, "metadata");
         let consumer = Arc::new(client::lone_consumer(&config, Arc::default())?);
-        let mut list = TopicPartitionList::with_capacity(partitions as usize);
+        let mut list = TopicPartitionList::with_capacity(*partitions as usize);
         let mut known = HashMap::new();
-        for number in 0..partitions {
+        for number in 0..*partitions {
             // A number, not the beginning or the end: those would be looked up, and the answer could undo a seek.
             list.add_partition_offset(topic, number, Offset::Offset(0))?;
             let queue = RecordQueue::new(consumer.clone());
@@ -177,21 +190,35 @@ impl Inputs {
         let refused = |failure: Failure| KafkaError::Subscription(failure.to_string());
         consumer.assign(&list).map_err(refused)?;
         consumer.pause(&list).map_err(refused)?;
-        let decoder = Decoder::new(features, max_bytes);
-        Ok(Inputs { topic: topic.to_owned(), partitions: known, consumer, decoder })
+        let decoder = Decoder::new(features, *max_bytes);
+        Ok(Inputs { source, partitions: known, consumer, decoder })
+    }
+
+    /// Where the topic was deleted and made again, reads the one that has its name now, with a new client: the one before
+    /// would go on asking those who led the topic that is gone (`ScoringThread::rejoin`).
+    ///
+    /// # Errors
+    /// As [`Inputs::open`].
+    pub fn follow(&mut self) -> Result<(), KafkaError> {
+        if self.consumer.reports().is_recreated.load(Ordering::Relaxed) {
+            *self = Inputs::open(self.source.clone())?;
+        }
+        Ok(())
     }
 
     /// The features of the row that a verdict is about; reads on for it until `deadline`.
     pub fn look_up(&mut self, verdict: &Verdict, deadline: Instant) -> Lookup<'_> {
         let source = &verdict.source;
-        let known = if source.topic == self.topic { self.partitions.get_mut(&source.partition) } else { None };
+        let known = if source.topic == self.source.topic { self.partitions.get_mut(&source.partition) } else { None };
         let Some(partition) = known else { return Lookup::Missing(Missing::Elsewhere) };
         loop {
             match partition.cursor.step(source.offset) {
                 Step::Here => break,
                 Step::Gone => return Lookup::Missing(Missing::Gone),
                 Step::Seek => {
-                    if let Err(error) = partition.begin(&self.consumer, &self.topic, source.partition, source.offset) {
+                    if let Err(error) =
+                        partition.begin(&self.consumer, &self.source.topic, source.partition, source.offset)
+                    {
                         let (partition, offset) = (source.partition, source.offset);
                         events::InputsSought { partition, offset, error: &error }.log();
                         if Instant::now() >= deadline {
@@ -204,7 +231,7 @@ impl Inputs {
                 Step::Read => {
                     let more = partition.read(source.offset, deadline, &mut self.decoder);
                     if more && partition.is_doubtful(source.offset) {
-                        let low = self.consumer.watermarks(&self.topic, source.partition, SEEK_TIMEOUT);
+                        let low = self.consumer.watermarks(&self.source.topic, source.partition, SEEK_TIMEOUT);
                         match low {
                             // Retention was here.
                             Ok((low, _)) if low > source.offset => {}
@@ -243,7 +270,7 @@ impl Inputs {
     pub fn rest(&mut self, number: i32) {
         let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.resting) else { return };
         let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, number);
+        list.add_partition(&self.source.topic, number);
         if self.consumer.pause(&list).is_ok() {
             partition.resting = true;
             partition.cursor = Cursor::default();

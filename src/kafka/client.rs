@@ -165,6 +165,8 @@ pub fn plain_config(base: &ClientConfig) -> ClientConfig {
 pub struct Events {
     /// The last word on its brokers.
     pub health: Arc<BrokerHealth>,
+    /// A topic that it reads was deleted and made again since it was opened; seen where `debug=metadata` is on.
+    pub is_recreated: AtomicBool,
     /// The user wants to see librdkafka's debug lines.
     pub is_debugged: bool,
 }
@@ -175,6 +177,17 @@ fn offset_commit_version(facility: &str, line: &str) -> Option<i16> {
     let (_, versions) =
         line.split_once("ApiKey TxnOffsetCommit (28) Versions ").filter(|_| facility == "APIVERSION")?;
     versions.split_once("..")?.1.trim().parse().ok()
+}
+
+/// The id of no topic, as librdkafka writes it.
+pub const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Topic, old and new id in a line of `debug=metadata`, `Topic TOPIC changed id from ID to ID`: librdkafka reads on at its old
+/// offsets when a topic is deleted and made again, and tells in no other way.
+pub fn changed_topic_id<'a>(facility: &str, line: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
+    let (before, id) = line.rsplit_once(" to ").filter(|_| facility == "METADATA")?;
+    let (topic, old) = before.rsplit_once(" changed id from ")?;
+    Some((topic.rsplit_once("Topic ").map_or(topic, |(_, topic)| topic), old.trim(), id.trim()))
 }
 
 /// Has librdkafka write the lines of one more debug context, by which it tells what it tells in no other way. Returns whether
@@ -190,6 +203,9 @@ impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(version) = offset_commit_version(facility, message) {
             self.health.offset_commits.fetch_min(version, Ordering::Relaxed);
+        }
+        if changed_topic_id(facility, message).is_some_and(|(_, before, _)| before != NO_TOPIC_ID) {
+            self.is_recreated.store(true, Ordering::Relaxed);
         }
         if self.is_debugged || !matches!(level, RDKafkaLogLevel::Debug) {
             log(level, facility, message);
@@ -208,7 +224,7 @@ impl Membership for Events {}
 /// # Errors
 /// librdkafka refuses the configuration.
 pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> Result<NativeConsumer<Events>, KafkaError> {
-    NativeConsumer::open(config, Events { health, is_debugged: true })
+    NativeConsumer::open(config, Events { health, is_recreated: AtomicBool::new(false), is_debugged: true })
 }
 
 /// The last word of a client's background threads about its brokers.
@@ -349,6 +365,15 @@ mod tests {
         base.set("group.instance.id", "pod-0");
         assert_eq!(consumer_config(&base, "g", 0, 1).get("group.instance.id"), Some("pod-0"));
         assert_eq!(consumer_config(&base, "g", 1, 2).get("group.instance.id"), Some("pod-0-1"));
+    }
+
+    #[test]
+    fn a_topics_new_id_is_read_from_librdkafkas_line_and_from_no_other() {
+        let (old, new) = (NO_TOPIC_ID, "pBq1Dl7xQ_yIMK9bK7HbCQ");
+        let line = format!("[thrd:main]: Topic transactions.v2 changed id from {old} to {new}");
+        assert_eq!(changed_topic_id("METADATA", &line), Some(("transactions.v2", old, new)));
+        assert_eq!(changed_topic_id("TOPIC", &line), None);
+        assert_eq!(changed_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0"), None);
     }
 
     #[test]

@@ -72,7 +72,28 @@ pub struct Subscription {
 
 impl Subscription {
     /// Joins the group of `config` (see [`client::consumer_config`]) on `topic`.
+    ///
+    /// # Errors
+    /// librdkafka refuses the configuration.
     pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> Result<Subscription, KafkaError> {
+        let subscription = Subscription::open(config, topic, health)?;
+        subscription.subscribe().map_err(|failure| KafkaError::Subscription(failure.to_string()))?;
+        Ok(subscription)
+    }
+
+    /// Joins the group that it was opened for.
+    ///
+    /// # Errors
+    /// librdkafka refuses.
+    pub fn subscribe(&self) -> Result<(), Failure> {
+        self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// As [`Subscription::join`], without joining yet.
+    ///
+    /// # Errors
+    /// librdkafka refuses the configuration.
+    pub fn open(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> Result<Subscription, KafkaError> {
         let mut config = config.clone();
         let is_debugged = client::overhear(&mut config, "metadata");
         let events = Events {
@@ -88,7 +109,6 @@ impl Subscription {
         };
         let consumer = Arc::new(NativeConsumer::open(&config, events)?);
         let queue = Rc::new(RecordQueue::new(consumer.clone()));
-        consumer.subscribe(&[topic]).map_err(|failure| KafkaError::Subscription(failure.to_string()))?;
         Ok(Subscription {
             queue,
             consumer,

@@ -59,6 +59,10 @@ log_events! {
     warn "partitions-lost" "partitions lost to another member"
     PartitionsLost<'a> { thread: &'a str as value, partitions: &'a [i32] as debug }
 
+    /// A scoring thread leaves the group and joins it again with a new client. What was lost follows, per partition.
+    warn "topic-recreated" "the input topic was deleted and made again; joining the group again"
+    TopicRecreated<'a> { thread: &'a str as value, topic: &'a str as value }
+
     /// A scoring thread is no member any more.
     debug "left-group" "left the consumer group"
     LeftGroup<'a> { thread: &'a str as value }

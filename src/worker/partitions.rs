@@ -12,7 +12,7 @@ use super::thread::ScoringThread;
 use crate::kafka::failure::Failure;
 use crate::kafka::look::Look;
 use crate::kafka::position::{self, Gone, Next, Offsets, Reset, Restart};
-use crate::kafka::subscription::{Change, Noted};
+use crate::kafka::subscription::{Change, Noted, Subscription};
 use crate::log_events;
 use crate::transaction::pause::Pause;
 use crate::transaction::{Interruption, severity};
@@ -69,16 +69,18 @@ impl ScoringThread {
     }
 
     pub(super) fn release(&mut self, partitions: &[i32]) -> Result<(), Interruption> {
-        for &partition in partitions {
-            if self.pauses.remove(&partition).is_some() {
-                self.readiness.clear(&self.partition_name(partition));
-                self.instruments.paused(&self.settings.input_topic, partition, false);
-            }
-            // The next owner publishes it.
-            self.instruments.lag(&self.settings.input_topic, partition, 0, 0.0);
-        }
+        partitions.iter().for_each(|partition| self.forget_partition(*partition));
         let released = self.subscription.release(partitions);
         released.map_err(|error| Interruption::RollBack(format!("giving up partitions: {error}")))
+    }
+
+    fn forget_partition(&mut self, partition: i32) {
+        if self.pauses.remove(&partition).is_some() {
+            self.readiness.clear(&self.partition_name(partition));
+            self.instruments.paused(&self.settings.input_topic, partition, false);
+        }
+        // The next owner publishes it.
+        self.instruments.lag(&self.settings.input_topic, partition, 0, 0.0);
     }
 
     /// Throws away the work since the last commit and goes back to it. `None`: the way back could not be made.
@@ -161,9 +163,8 @@ impl ScoringThread {
     /// not known yet is asked again, and the other partitions go on meanwhile: a dead member's transaction may hold its
     /// offsets back until it times out.
     pub(super) fn inspect(&mut self) -> Result<(), Interruption> {
-        if self.subscription.is_recreated() {
-            self.handle(Event::Recreated)?;
-        } else if self.subscription.topic_id().is_empty() {
+        self.leave_topic_that_is_gone()?;
+        if self.subscription.topic_id().is_empty() {
             self.subscription.take_topic();
         }
         let what = "finding where partitions begin";
@@ -198,13 +199,17 @@ impl ScoringThread {
         let log = self.subscription.watermarks(partition, INSPECTION_TIMEOUT).map_err(failed)?;
         let committed = noted.map(|noted| self.subscription.judge(noted));
         let Restart { next, gone } = position::restart(committed, log, self.settings.reset);
-        if committed.is_none() && next.offset < log.1 && !self.settings.rescore {
+        // Those that this thread has left when the topic was made again: that is said already.
+        let is_said = self.left.contains_key(&partition);
+        if committed.is_none() && next.offset < log.1 && !self.settings.rescore && !is_said {
             self.refuse_to_rescore(partition, log)?;
         }
         if !self.subscription.begin(partition, next, INSPECTION_TIMEOUT).map_err(failed)? {
             return Ok(None);
         }
+        self.left.remove(&partition);
         match (committed, gone) {
+            (Some(_), Some(Gone::Recreated)) | (None, _) if is_said => {}
             (Some(before), Some(gone)) => self.report_gone(partition, before.next.offset, log, gone)?,
             (Some(_), None) => return Ok(Some((next, false))),
             (None, _) => log_events::pipeline::BeginsWithoutCommit { partition, offset: next.offset }.log(),
@@ -261,6 +266,36 @@ impl ScoringThread {
         )))
     }
 
+    /// Where the topic was deleted and made again, commits what was done and becomes another member of the group.
+    pub(super) fn leave_topic_that_is_gone(&mut self) -> Result<(), Interruption> {
+        if self.subscription.is_recreated() { self.handle(Event::Recreated) } else { Ok(()) }
+    }
+
+    /// Leaves the group and joins it with a new client. The one before would go on asking those who led the topic that is
+    /// gone: librdkafka 2.12 takes a new topic's leaders for outdated as long as their epochs are lower
+    /// (`rd_kafka_toppar_leader_update`).
+    #[cold]
+    pub(super) fn rejoin(&mut self, left: Offsets) -> Result<(), Interruption> {
+        let thread = &self.settings.name;
+        log_events::kafka::TopicRecreated { thread, topic: &self.settings.input_topic }.log();
+        self.readiness.hold(thread, "joining the consumer group again: the input topic was deleted and made again");
+        let opened = Subscription::open(&self.settings.consumer, &self.settings.input_topic, self.health.clone());
+        let failed = |error: &dyn std::fmt::Display| Interruption::Fatal(format!("Kafka consumer: {error}"));
+        let mut before = std::mem::replace(&mut self.subscription, opened.map_err(|error| failed(&error))?);
+        for partition in before.owned().to_vec() {
+            self.forget_partition(partition);
+        }
+        for (&partition, next) in &left {
+            self.report_gone(partition, next.offset, (-1, -1), Gone::Recreated)?;
+        }
+        self.left = left;
+        // Nothing more is looked for in the topic that is gone either.
+        self.look = None;
+        let late = before.changes().unwrap_or_default();
+        before.leave(self.unanswered.drain(..).chain(late));
+        self.subscription.subscribe().map_err(|error| failed(&error))
+    }
+
     /// A partition's log does not have what comes next: goes on at `at`, or reads all that it holds.
     #[cold]
     pub(super) fn restart(
@@ -268,11 +303,10 @@ impl ScoringThread {
         partition: i32,
         before: Option<Next>,
         at: Option<i64>,
-        gone: Gone,
     ) -> Result<Next, Interruption> {
         let failed = |error| Interruption::RollBack(format!("finding where partition {partition} goes on: {error}"));
         let log = self.subscription.watermarks(partition, REWIND_TIMEOUT).map_err(failed)?;
-        self.report_gone(partition, before.map_or(-1, |next| next.offset), log, gone)?;
+        self.report_gone(partition, before.map_or(-1, |next| next.offset), log, Gone::Truncated)?;
         let next = Next::at(at.unwrap_or(log.0).max(log.0));
         self.subscription.seek(&Offsets::from([(partition, next)]), REWIND_TIMEOUT).map_err(failed)?;
         Ok(next)

@@ -45,7 +45,9 @@ enum Goal {
     /// Partitions are given up.
     Release(Vec<i32>),
     /// Logs do not have what comes next: partition, what would come, and where to go on.
-    Restart { partitions: Vec<(i32, Option<Next>, Option<i64>)>, is_recreated: bool },
+    Restart(Vec<(i32, Option<Next>, Option<i64>)>),
+    /// The topic is another one: this member knows only the one that is gone.
+    Rejoin,
     /// A partition cannot be read on.
     Pause(i32),
     /// The thread ends.
@@ -143,16 +145,9 @@ impl Protocol {
             Event::Cut(cut) => {
                 let partitions =
                     cut.into_iter().map(|(partition, at)| (partition, self.positions.next(partition), at)).collect();
-                self.pursue(Goal::Restart { partitions, is_recreated: false }, &mut effects);
+                self.pursue(Goal::Restart(partitions), &mut effects);
             }
-            Event::Recreated => {
-                let active: Vec<i32> = self.active().collect();
-                let partitions =
-                    active.iter().map(|&partition| (partition, self.positions.next(partition), None)).collect();
-                // Whatever becomes of the commit: it is of the topic that is gone, and no member goes on from there.
-                active.iter().for_each(|&partition| self.positions.begin(partition, Next::at(0)));
-                self.pursue(Goal::Restart { partitions, is_recreated: true }, &mut effects);
-            }
+            Event::Recreated => self.pursue(Goal::Rejoin, &mut effects),
             Event::Resumed(back) => {
                 self.positions.rewound(back);
                 for partition in back.keys() {
@@ -184,13 +179,11 @@ impl Protocol {
         }
         match self.goal.take() {
             Some(Goal::Release(partitions)) => self.release(partitions, effects),
-            Some(Goal::Restart { partitions, is_recreated }) => {
-                if is_recreated {
-                    effects.push(Effect::TakeTopic);
-                }
-                let restart = |(partition, before, at)| Effect::Restart { partition, before, at, is_recreated };
+            Some(Goal::Restart(partitions)) => {
+                let restart = |(partition, before, at)| Effect::Restart { partition, before, at };
                 effects.extend(partitions.into_iter().map(restart));
             }
+            Some(Goal::Rejoin) => self.rejoin(effects),
             Some(Goal::Pause(partition)) => {
                 self.partitions.insert(partition, Phase::Paused);
                 effects.push(Effect::Pause(partition));
@@ -241,13 +234,21 @@ impl Protocol {
         effects.push(Effect::Release(partitions));
     }
 
+    fn rejoin(&mut self, effects: &mut Vec<Effect>) {
+        let all: Vec<i32> = std::mem::take(&mut self.partitions).into_keys().collect();
+        let left = all.iter().filter_map(|&partition| Some((partition, self.positions.next(partition)?)));
+        effects.push(Effect::Rejoin { left: left.collect() });
+        self.positions.forget(&all);
+    }
+
     fn failed(&mut self, failed: Failed, effects: &mut Vec<Effect>) {
         let goal = self.goal.take();
         let is_ending = goal == Some(Goal::Stop) || failed == Failed::Timeout;
         match goal {
             // The group waits for us.
             Some(Goal::Release(partitions)) => self.release(partitions, effects),
-            Some(Goal::Restart { is_recreated: true, .. }) => effects.push(Effect::TakeTopic),
+            // Whatever became of the commit: it was of the topic that is gone, and no member goes on from there.
+            Some(Goal::Rejoin) => self.rejoin(effects),
             _ => {}
         }
         if is_ending {

@@ -45,7 +45,7 @@ impl ScoringThread {
         if !self.idle && self.subscription.is_recreated() {
             // None of these are of the topic that the offsets so far are of.
             drop(batch);
-            self.handle(Event::Recreated)?;
+            self.leave_topic_that_is_gone()?;
             return Ok(NotScored::default());
         }
         let (positions, is_active) = self.protocol.positions_and_active();

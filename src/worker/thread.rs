@@ -21,7 +21,7 @@ use super::protocol::{Effect, Event, Failed, Protocol};
 use crate::kafka::batch::BatchBuffer;
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::look::Look;
-use crate::kafka::position::{Gone, Offsets, Reset};
+use crate::kafka::position::{Offsets, Reset};
 use crate::kafka::subscription::{Change, Subscription};
 use crate::log_events;
 use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
@@ -83,7 +83,8 @@ pub struct ScoringThread {
     pub(super) comparer: Comparer,
     pub(super) writer: Writer,
     pub(super) buffer: BatchBuffer,
-    unanswered: VecDeque<Change>,
+    pub(super) unanswered: VecDeque<Change>,
+    pub(super) health: Arc<BrokerHealth>,
     pub(super) next: Offsets,
     pub(super) inspected_again: Instant,
     pub(super) instruments: Instruments,
@@ -101,6 +102,8 @@ pub struct ScoringThread {
     pub(super) idle: bool,
     /// Looks at single records, once that was needed.
     pub(super) look: Option<Look>,
+    /// Partitions of a topic that was deleted and made again, of which that is said already.
+    pub(super) left: Offsets,
 }
 
 impl ScoringThread {
@@ -124,7 +127,7 @@ impl ScoringThread {
         let writer = Writer::new(settings.destination.clone(), settings.amount_feature.clone());
         let committer =
             Committer::open(settings.commit.clone(), topics, health.clone(), shutdown.clone(), readiness.clone())?;
-        let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health)
+        let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health.clone())
             .map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
         let mut thread = ScoringThread {
             buffer: BatchBuffer::new(settings.max_batch),
@@ -139,6 +142,7 @@ impl ScoringThread {
             comparer,
             writer,
             unanswered: VecDeque::new(),
+            health,
             next: Offsets::new(),
             inspected_again: Instant::now(),
             instruments: Instruments::default(),
@@ -152,6 +156,7 @@ impl ScoringThread {
             events_served: Instant::now(),
             idle: true,
             look: None,
+            left: Offsets::new(),
         };
         thread.fit_amount();
         thread.fit_challenger();
@@ -237,10 +242,9 @@ impl ScoringThread {
             Effect::Commit(step) => happened = self.commit(step)?,
             Effect::Accept(partitions) => self.accept(&partitions)?,
             Effect::Release(partitions) => self.release(&partitions)?,
-            Effect::TakeTopic => self.subscription.take_topic(),
-            Effect::Restart { partition, before, at, is_recreated } => {
-                let gone = if is_recreated { Gone::Recreated } else { Gone::Truncated };
-                let next = self.restart(partition, before, at, gone)?;
+            Effect::Rejoin { left } => self.rejoin(left)?,
+            Effect::Restart { partition, before, at } => {
+                let next = self.restart(partition, before, at)?;
                 happened = Some(Event::Begun { partition, next, commit: true });
             }
             Effect::RollBack { number } => {
@@ -323,6 +327,8 @@ impl ScoringThread {
             self.publish_lag();
             self.committer.serve();
             self.protocol.positions_mut().tick();
+            // Also where nothing comes: what librdkafka knows of the topic that is gone may keep it from the new one.
+            self.leave_topic_that_is_gone()?;
             self.pass_over_ends()?;
             self.try_again()?;
         }

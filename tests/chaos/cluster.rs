@@ -13,7 +13,7 @@ use super::proxy::Proxy;
 use super::support::broker::{free_port, java};
 
 /// Data of the third broker are on a file system of this size, so that it can be full.
-const SMALL_DISK: &str = "6g";
+const SMALL_DISK: &str = "3g";
 
 pub struct Cluster {
     pub nodes: Vec<Node>,
@@ -55,8 +55,8 @@ impl Cluster {
                  default.replication.factor=3\nmin.insync.replicas=2\n\
                  offsets.topic.replication.factor=3\noffsets.topic.num.partitions=3\n\
                  transaction.state.log.replication.factor=3\ntransaction.state.log.min.isr=2\n\
-                 transaction.state.log.num.partitions=6\nlog.segment.bytes=33554432\n\
-                 log.retention.bytes=201326592\nlog.retention.check.interval.ms=10000\n\
+                 transaction.state.log.num.partitions=6\nlog.segment.bytes=16777216\n\
+                 log.retention.bytes=67108864\nlog.retention.check.interval.ms=10000\n\
                  num.network.threads=2\nnum.io.threads=4\n",
                 voters.join(","),
                 proxies[index].port,

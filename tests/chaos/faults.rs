@@ -124,6 +124,9 @@ impl World {
         let began = Instant::now();
         // Committed offsets are looked at once a second.
         let most = 3 * self.traffic.rate.load(Ordering::Relaxed) as i64;
+        let sent = || self.traffic.sent.load(Ordering::Relaxed);
+        let before = sent();
+        wait("transactions are sent", LIMIT, || sent() > before)?;
         wait("the workers catch up", LIMIT, || self.lag() <= most)
             .map_err(|error| format!("{error}: lag {}\n{}", self.lag(), self.fleet.state()))?;
         Ok(began.elapsed())
@@ -251,8 +254,10 @@ impl World {
             DiskFull => {
                 let small = self.cluster.small.clone().ok_or("no small file system")?;
                 let filler = small.join("filler");
-                let script = "fallocate -l $(df --output=avail -B1 \"$1\" | tail -1) \"$1/filler\"";
-                let filled = Command::new("bash").args(["-c", script, "fill"]).arg(&small).status().unwrap();
+                let script = "cat /dev/zero >\"$1/filler\"; [[ $(df --output=avail \"$1\" | tail -1) -lt 64 ]]";
+                let mut fill = Command::new("bash");
+                fill.args(["-c", script, "fill"]).arg(&small).stderr(std::process::Stdio::null());
+                let filled = fill.status().unwrap();
                 let ended = wait("the broker without room ends", LIMIT, || !self.cluster.nodes[2].is_running());
                 fs::remove_file(&filler).map_err(|error| error.to_string())?;
                 if !filled.success() {

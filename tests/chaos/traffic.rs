@@ -72,7 +72,10 @@ impl Traffic {
         });
         let (shared, mut config, topic) = (traffic.clone(), config.clone(), topic.to_owned());
         config.set("enable.idempotence", "true").set("message.timeout.ms", "0").set("linger.ms", "20");
-        config.set("compression.type", "lz4").set("queue.buffering.max.messages", "1000000");
+        config
+            .set("topic.metadata.refresh.interval.ms", "500")
+            .set("compression.type", "lz4")
+            .set("queue.buffering.max.messages", "1000000");
         let thread = std::thread::spawn(move || shared.run(&config, &topic));
         (traffic, thread)
     }

@@ -37,17 +37,9 @@ fn reset_partition(facility: &str, line: &str) -> Option<i32> {
     before.rsplit_once('[')?.1.parse().ok()
 }
 
-/// The new id in a line of `debug=metadata`, `Topic TOPIC changed id from ID to ID`: librdkafka reads on at its old offsets
-/// when a topic is deleted and made again, and tells in no other way.
-fn new_topic_id<'a>(facility: &str, line: &'a str, topic: &str) -> Option<&'a str> {
-    let (before, id) = line.rsplit_once(" to ").filter(|_| facility == "METADATA")?;
-    let (name, _) = before.rsplit_once(" changed id from ")?;
-    name.ends_with(&format!("Topic {topic}")).then_some(id.trim())
-}
-
 impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(id) = new_topic_id(facility, message, &self.topic)
+        if let Some((_, _, id)) = client::changed_topic_id(facility, message).filter(|(topic, ..)| *topic == self.topic)
             && let Ok(mut known) = self.topic_id.lock()
         {
             *known = Some(id.to_owned());
@@ -100,7 +92,7 @@ impl Membership for Events {
 
 #[cfg(test)]
 mod tests {
-    use super::{new_topic_id, reset_partition};
+    use super::reset_partition;
 
     #[test]
     fn a_reset_is_read_from_librdkafkas_line_and_from_no_other() {
@@ -109,16 +101,5 @@ mod tests {
         assert_eq!(reset_partition("OFFSET", line), Some(31));
         assert_eq!(reset_partition("FETCH", line), None);
         assert_eq!(reset_partition("OFFSET", "transactions [3]: something else"), None);
-    }
-
-    #[test]
-    fn a_topics_new_id_is_read_from_librdkafkas_line_and_from_no_other() {
-        let line =
-            "[thrd:main]: Topic transactions.v2 changed id from AAAAAAAAAAAAAAAAAAAAAA to pBq1Dl7xQ_yIMK9bK7HbCQ";
-        assert_eq!(new_topic_id("METADATA", line, "transactions.v2"), Some("pBq1Dl7xQ_yIMK9bK7HbCQ"));
-        assert_eq!(new_topic_id("METADATA", line, "v2"), None);
-        assert_eq!(new_topic_id("METADATA", line, "transactions"), None);
-        assert_eq!(new_topic_id("TOPIC", line, "transactions.v2"), None);
-        assert_eq!(new_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0", "transactions.v2"), None);
     }
 }

@@ -78,8 +78,11 @@ pub enum Effect {
     Release(Vec<i32>),
     /// A step towards a commit.
     Commit(Step),
-    /// From now on, offsets are of the topic that has the name now.
-    TakeTopic,
+    /// Leave the group, and join it as one that knows nothing of the topic that is gone: partitions come anew.
+    Rejoin {
+        /// Where partitions stood in the topic that is gone.
+        left: Offsets,
+    },
     /// Find out where a partition goes on whose log does not have what comes next.
     Restart {
         /// Which.
@@ -88,8 +91,6 @@ pub enum Effect {
         before: Option<Next>,
         /// Where to go on, as far as is known.
         at: Option<i64>,
-        /// The topic is another one.
-        is_recreated: bool,
     },
     /// Throw away what is not committed and go back to the last commit. `number` counts those in a row.
     RollBack {

@@ -299,7 +299,7 @@ impl Cluster {
             }),
             Effect::RollBack { .. } => performed("rolls back", &|next| next.roll_back(scenario, number)),
             Effect::Release(_) => performed("releases", &|next| next.release(number)),
-            Effect::TakeTopic => performed("takes the topic", &|next| next.workers[number].topic = next.broker.topic),
+            Effect::Rejoin { .. } => performed("joins again", &|next| next.rejoin(number)),
             Effect::Restart { partition, at, .. } => performed("restarts", &|next| {
                 let start = next.broker.starts[*partition as usize];
                 let at = at.unwrap_or(start).max(start);
@@ -348,6 +348,21 @@ impl Cluster {
         if generation == self.broker.generation && self.broker.owner == number {
             self.broker.is_revoking = false;
             self.assign(1 - number);
+        }
+    }
+
+    /// As a new member, which knows nothing of the topic that is gone.
+    pub(super) fn rejoin(&mut self, number: usize) {
+        let worker = &mut self.workers[number];
+        worker.fetch.clear();
+        worker.changes.clear();
+        worker.topic = self.broker.topic;
+        worker.answering = "";
+        let generation = std::mem::take(&mut worker.generation);
+        if generation == self.broker.generation && self.broker.owner == number {
+            self.broker.is_revoking = false;
+            let other = &self.workers[1 - number];
+            self.assign(if other.is_alive && other.generation == 0 { 1 - number } else { number });
         }
     }
 
