@@ -314,7 +314,8 @@ impl Partition {
     /// Takes the next record, for the sake of the one at `wanted`; false when none came until the deadline.
     fn read(&mut self, wanted: i64, deadline: Instant, decoder: &mut Decoder) -> bool {
         loop {
-            let wait = deadline.saturating_duration_since(Instant::now());
+            let is_past = self.at_end && self.has_given_up;
+            let wait = if is_past { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
             let batch = self.queue.fill(&mut self.buffer, wait.min(Duration::from_millis(20)));
             match batch.iter().next() {
                 Some(Entry::Record(record)) => {

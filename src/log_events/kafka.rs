@@ -63,9 +63,17 @@ log_events! {
     warn "topic-recreated" "the input topic was deleted and made again; joining the group again"
     TopicRecreated<'a> { thread: &'a str as value, topic: &'a str as value }
 
+    /// A scoring thread cannot go back to the last commit with the client that it has, whatever keeps that from it.
+    warn "member-stuck" "the way back to the last commit is not found; joining the group again"
+    MemberStuck<'a> { thread: &'a str as value, reason: &'a str as value }
+
     /// A scoring thread is no member any more.
     debug "left-group" "left the consumer group"
     LeftGroup<'a> { thread: &'a str as value }
+
+    /// The group is left when it hears of it, or when the session times out.
+    warn "leaving-slow" "leaving the consumer group takes long; going on without waiting"
+    LeavingSlow { seconds: u64 as value }
 
     /// A partition could not be given up in the usual way while the member leaves.
     debug "leaving-partitions" "giving up partitions while leaving"

@@ -268,7 +268,7 @@ impl ScoringThread {
 
     /// Where the topic was deleted and made again, commits what was done and becomes another member of the group.
     pub(super) fn leave_topic_that_is_gone(&mut self) -> Result<(), Interruption> {
-        if self.subscription.is_recreated() { self.handle(Event::Recreated) } else { Ok(()) }
+        if self.subscription.is_recreated() { self.handle(Event::Outdated) } else { Ok(()) }
     }
 
     /// Leaves the group and joins it with a new client. The one before would go on asking those who led the topic that is
@@ -276,9 +276,13 @@ impl ScoringThread {
     /// (`rd_kafka_toppar_leader_update`).
     #[cold]
     pub(super) fn rejoin(&mut self, left: Offsets) -> Result<(), Interruption> {
-        let thread = &self.settings.name;
-        log_events::kafka::TopicRecreated { thread, topic: &self.settings.input_topic }.log();
-        self.readiness.hold(thread, "joining the consumer group again: the input topic was deleted and made again");
+        let (thread, topic) = (&self.settings.name, &self.settings.input_topic);
+        if self.subscription.is_recreated() {
+            log_events::kafka::TopicRecreated { thread, topic }.log();
+        } else {
+            log_events::kafka::MemberStuck { thread, reason: &self.reason }.log();
+        }
+        self.readiness.hold(thread, "joining the consumer group again");
         let opened = Subscription::open(&self.settings.consumer, &self.settings.input_topic, self.health.clone());
         let failed = |error: &dyn std::fmt::Display| Interruption::Fatal(format!("Kafka consumer: {error}"));
         let mut before = std::mem::replace(&mut self.subscription, opened.map_err(|error| failed(&error))?);

@@ -46,7 +46,7 @@ enum Goal {
     Release(Vec<i32>),
     /// Logs do not have what comes next: partition, what would come, and where to go on.
     Restart(Vec<(i32, Option<Next>, Option<i64>)>),
-    /// The topic is another one: this member knows only the one that is gone.
+    /// This member cannot go on with what it knows of the topic.
     Rejoin,
     /// A partition cannot be read on.
     Pause(i32),
@@ -147,7 +147,7 @@ impl Protocol {
                     cut.into_iter().map(|(partition, at)| (partition, self.positions.next(partition), at)).collect();
                 self.pursue(Goal::Restart(partitions), &mut effects);
             }
-            Event::Recreated => self.pursue(Goal::Rejoin, &mut effects),
+            Event::Outdated => self.pursue(Goal::Rejoin, &mut effects),
             Event::Resumed(back) => {
                 self.positions.rewound(back);
                 for partition in back.keys() {
@@ -271,7 +271,7 @@ impl Protocol {
         }
         self.positions.thrown_away();
         self.is_rewinding = true;
-        self.roll_backs = self.roll_backs.saturating_add(1).min(16);
+        self.roll_backs = self.roll_backs.saturating_add(1).min(19);
         if self.roll_backs > 1 && self.rules.hold(Rule::LoopsAreNotReady) {
             effects.push(Effect::HoldReadiness);
         }
@@ -301,6 +301,11 @@ impl Protocol {
     /// Nothing may be read: the way back to the last commit is not made.
     pub fn is_rewinding(&self) -> bool {
         self.is_rewinding
+    }
+
+    /// The way back was tried again and again: another client may find it. Every fifth time, and from the nineteenth on always.
+    pub fn is_stuck(&self) -> bool {
+        self.is_rewinding && self.roll_backs % 5 == 4 && !self.partitions.is_empty()
     }
 
     /// The batch that was begun last.

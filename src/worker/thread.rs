@@ -310,6 +310,11 @@ impl ScoringThread {
             self.answer(change)?;
         }
         if self.protocol.is_rewinding() {
+            self.leave_topic_that_is_gone()?;
+            if self.protocol.is_stuck() {
+                // A client that cannot go back, whatever it is that keeps it: another one begins where the group stands.
+                self.handle(Event::Outdated)?;
+            }
             return Err(Interruption::RollBack("not yet back at the last commit".into()));
         }
         if Instant::now() >= self.inspected_again && self.protocol.waiting().next().is_some() {

@@ -44,6 +44,8 @@ pub struct Fleet {
     /// Samples of a worker that says it is ready and does not work.
     pub idle: Mutex<Vec<String>>,
     is_ended: AtomicBool,
+    /// Why workers said that they are not ready, at the last look.
+    pub reasons: Mutex<HashMap<String, String>>,
 }
 
 /// The library that fakes a process's clock.
@@ -72,6 +74,7 @@ impl Fleet {
             samples: AtomicUsize::new(0),
             idle: Mutex::default(),
             is_ended: AtomicBool::new(false),
+            reasons: Mutex::default(),
         }
     }
 
@@ -160,7 +163,8 @@ impl Fleet {
     /// Looks at the workers once a second.
     pub fn sample(self: &Arc<Fleet>, client: &ClientConfig, traffic: &Arc<Traffic>) -> JoinHandle<()> {
         let (fleet, traffic, mut config) = (self.clone(), traffic.clone(), client.clone());
-        config.set("group.id", &self.topics.group);
+        // Offsets that a dead member's transaction may still replace are as good as any here.
+        config.set("group.id", &self.topics.group).set("isolation.level", "read_uncommitted");
         std::thread::spawn(move || {
             let consumer: BaseConsumer = config.create().unwrap();
             let mut sampler = Sampler { moved: HashMap::new(), ready: HashMap::new() };
@@ -218,11 +222,14 @@ impl Fleet {
         sampler.ready.retain(|name, _| asked.iter().any(|(asked, _)| asked == name));
         for (name, address) in asked {
             self.samples.fetch_add(1, Ordering::Relaxed);
-            if get(&address, "/readyz").is_none_or(|(status, _)| status != 200) {
+            let answer = get(&address, "/readyz");
+            if answer.as_ref().is_none_or(|(status, _)| *status != 200) {
+                self.reasons.lock().unwrap().insert(name.clone(), answer.map(|(_, body)| body).unwrap_or_default());
                 sampler.ready.remove(&name);
                 continue;
             }
             let since = *sampler.ready.entry(name.clone()).or_insert(now);
+            self.reasons.lock().unwrap().remove(&name);
             let stands_still = sampler.moved.iter().find(|(_, ((_, owner), moved))| {
                 owner.as_ref() == Some(&name) && now.duration_since((*moved).max(since)) >= STANDS_STILL
             });

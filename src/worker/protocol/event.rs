@@ -48,8 +48,9 @@ pub enum Event<'a> {
     Rewound(&'a Offsets),
     /// Logs were cut short below what was read: partitions, and where to go on as far as is known.
     Cut(Vec<(i32, Option<i64>)>),
-    /// The topic was deleted, and another one has its name.
-    Recreated,
+    /// This member cannot go on with what it knows of the topic: another one has its name, or it finds no way back to the last
+    /// commit.
+    Outdated,
     /// What comes next in a partition cannot be read; what came before is good.
     Unreadable(i32),
     /// A partition that was left alone goes on here.

@@ -106,7 +106,7 @@ impl Cluster {
             return;
         }
         if worker.topic != self.broker.topic && worker.protocol.active().next().is_some() {
-            self.with(into, (number, "sees another topic", 0), |next| next.step(number, Event::Recreated));
+            self.with(into, (number, "sees another topic", 0), |next| next.step(number, Event::Outdated));
         }
         for partition in worker.protocol.waiting() {
             if self.is_stable(scenario) {
