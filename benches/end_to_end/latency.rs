@@ -90,6 +90,8 @@ pub fn run(bench: &Bench) {
     });
     let mut runs = Vec::new();
     warm_up(bench, &echo);
+    // Transactions are code of their own.
+    measure(bench, &once, GOAL_RATE, 0).unwrap_or_else(|error| panic!("{error}"));
     for round in 1..=bench.options.rounds {
         for &rate in &bench.options.rates {
             eprintln!("  latency, round {round} of {}, {rate}/s", bench.options.rounds);

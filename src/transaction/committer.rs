@@ -66,6 +66,8 @@ pub struct Committer {
     pub(super) readiness: Readiness,
     /// Since when there is something to commit.
     since: Option<Instant>,
+    /// When the last batch came.
+    last: Instant,
     in_transaction: bool,
     /// At least once: since when no batch was settled though some are on their way.
     pub(super) unsettled_since: Option<Instant>,
@@ -108,6 +110,7 @@ impl Committer {
             shutdown,
             readiness,
             since: None,
+            last: Instant::now(),
             in_transaction: false,
             unsettled_since: None,
             batch: 0,
@@ -166,7 +169,8 @@ impl Committer {
     /// A batch begins, where this is not the one before; the messages that are sent from now on are counted for it.
     pub fn begin_batch(&mut self, batch: usize) {
         if self.batch != batch {
-            self.since.get_or_insert_with(Instant::now);
+            self.last = Instant::now();
+            self.since.get_or_insert(self.last);
             self.batch = batch;
         }
     }
@@ -180,17 +184,17 @@ impl Committer {
     pub fn due_in(&self) -> Option<Duration> {
         // A thread with a backlog does not wait.
         let due = self.growth(false).saturating_sub(self.since?.elapsed());
+        let due = due.min(self.quiet().saturating_sub(self.last.elapsed()));
         let held_up = self.pending_since().is_some();
         Some(if held_up { due.max(HELD_UP_WAIT) } else { due })
     }
 
     /// Whether to commit now: the interval is over, exactly once so that it is over when the commit is done. Not for a
     /// moment while the transaction before is being ended; then it is waited for, or this one would grow older than the
-    /// broker bears. `behind`: more records wait than the thread takes at once.
-    pub fn is_due(&self, behind: bool) -> bool {
-        let Some(age) = self.since.map(|since| since.elapsed()).filter(|age| *age >= self.growth(behind)) else {
-            return false;
-        };
+    /// broker bears. `behind`: more records wait than the thread takes at once; `came`: some just came.
+    pub fn is_due(&self, behind: bool, came: bool) -> bool {
+        let is_grown = |age: &Duration| *age >= self.growth(behind) || !came && self.last.elapsed() >= self.quiet();
+        let Some(age) = self.since.map(|since| since.elapsed()).filter(is_grown) else { return false };
         self.pending_since().is_none() || age >= (self.settings.interval * 4).max(Duration::from_secs(1))
     }
 
@@ -198,6 +202,14 @@ impl Committer {
     fn growth(&self, behind: bool) -> Duration {
         match self.settings.guarantee {
             Guarantee::ExactlyOnce => self.timing.growth(behind),
+            Guarantee::AtLeastOnce => self.settings.interval,
+        }
+    }
+
+    /// How long to wait for a further record before what there is is committed.
+    fn quiet(&self) -> Duration {
+        match self.settings.guarantee {
+            Guarantee::ExactlyOnce => self.timing.quiet(),
             Guarantee::AtLeastOnce => self.settings.interval,
         }
     }

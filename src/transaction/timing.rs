@@ -3,14 +3,16 @@
 //!
 //! ```text
 //!  first record ─┬──────────────────────── interval, an upper bound ────────────────────────┐
-//!                └─ grows: 1.3 × an end ─┬─ deliver, commit ─┤ visible
+//!                └─ grows: 2.7 × an end ─┬─ deliver, commit ─┤ visible
+//!                └─ quiet: 0.8 × an end ─┬─ deliver, commit ─┤ visible
 //!                └─ grows at most ──────────────────────────────────────┬─ lead ────────────┤ visible
 //! ```
 //!
 //! A transaction grows in proportion to what ends have taken lately: a broker with time to spare ends one in a few
 //! milliseconds and gets the next soon; one that is busy, also with the transactions of others, takes longer and is asked
-//! less often (ADR 0014). The lead is the mean end and a margin for how much they vary, smoothed as TCP smooths round trips
-//! (RFC 6298). It is at most half the interval: a broker that needs longer is not helped by more transactions.
+//! less often (ADR 0014). Where no record comes for most of such an end, waiting for more is in vain. The lead is the mean end
+//! and a margin for how much they vary, smoothed as TCP smooths round trips (RFC 6298). It is at most half the interval: a
+//! broker that needs longer is not helped by more transactions.
 
 use std::time::Duration;
 
@@ -22,7 +24,10 @@ const DEVIATION_WEIGHT: f64 = 1.0 / 4.0;
 const MARGIN: f64 = 2.0;
 
 /// Growth of a transaction, in mean ends.
-const GROWTH: f64 = 1.3;
+const GROWTH: f64 = 2.7;
+
+/// How long nothing may come before a transaction ends, in mean ends.
+const QUIET: f64 = 0.8;
 
 /// How long a transaction may grow before its end begins.
 #[derive(Clone, Debug)]
@@ -63,6 +68,14 @@ impl Timing {
         soon.max(self.least).min(self.interval - self.lead())
     }
 
+    /// How long to wait for a further record before the transaction ends, however long it has grown.
+    pub(super) fn quiet(&self) -> Duration {
+        match self.ends {
+            Some((mean, _)) if self.least.is_zero() => Duration::from_secs_f64(mean * QUIET),
+            _ => self.interval,
+        }
+    }
+
     fn lead(&self) -> Duration {
         let seconds = self.ends.map_or(0.0, |(mean, deviation)| mean + MARGIN * deviation);
         Duration::from_secs_f64(seconds).min(self.longest_lead())
@@ -97,20 +110,22 @@ mod tests {
 
     #[test]
     fn a_transaction_grows_in_proportion_to_what_ends_take() {
-        for (end, growth) in [(4, 5.2), (8, 10.4), (20, 26.0)] {
-            let grows = after([end; 100]).growth(false).as_secs_f64() * 1000.0;
-            assert!((grows - growth).abs() < 0.01, "ends of {end} ms: {grows}");
+        for (end, growth, quiet) in [(4, 10.8, 3.2), (8, 21.6, 6.4), (20, 54.0, 16.0)] {
+            let timing = after([end; 100]);
+            let [grows, rests] = [timing.growth(false), timing.quiet()].map(|time| time.as_secs_f64() * 1000.0);
+            assert!((grows - growth).abs() < 0.01 && (rests - quiet).abs() < 0.01, "{end} ms: {grows}, {rests}");
         }
         assert_eq!(after([4; 100]).growth(true), INTERVAL, "a backlog is worked off in full transactions");
     }
 
     #[test]
     fn brokers_are_spared_as_far_as_the_interval_allows() {
-        for (least, growth) in [(1, 5.2), (20, 20.0), (100, 96.0)] {
+        for (least, growth) in [(1, 10.8), (20, 20.0), (100, 96.0)] {
             let mut timing = after([4; 200]);
             timing.least = Duration::from_millis(least);
             let grows = timing.growth(false).as_secs_f64() * 1000.0;
             assert!((grows - growth).abs() < 0.01, "at least {least} ms: {grows}");
+            assert_eq!(timing.quiet(), INTERVAL);
         }
     }
 

@@ -55,7 +55,7 @@ impl ScoringThread {
         let taken = Instant::now();
         let times = if working { self.model.engine.run(records.iter().map(Record::payload)) } else { Times::default() };
         // After the scores and before the verdicts: while this batch was scored, the last one's verdicts were delivered.
-        self.commit_if_due(batch.len() >= self.settings.max_batch)?;
+        self.commit_if_due(batch.len())?;
         if working {
             self.handle(Event::BatchBegins)?;
             self.write(&records, taken, times)?;
@@ -74,7 +74,7 @@ impl ScoringThread {
     }
 
     /// Takes note of what was committed or delivered since, and commits what is due.
-    fn commit_if_due(&mut self, behind: bool) -> Result<(), Interruption> {
+    fn commit_if_due(&mut self, came: usize) -> Result<(), Interruption> {
         if self.protocol.is_pending()
             && let Some(took) = self.committer.poll_commit()?
         {
@@ -93,7 +93,8 @@ impl ScoringThread {
             self.handle(Event::NoFailure)?;
         }
         self.committer.check_unsettled()?;
-        if self.committer.is_due(behind) { self.handle(Event::Due) } else { Ok(()) }
+        let behind = came >= self.settings.max_batch;
+        if self.committer.is_due(behind, came > 0) { self.handle(Event::Due) } else { Ok(()) }
     }
 
     /// Queues the verdicts of the batch that was just scored, and its comparisons with the challenger.

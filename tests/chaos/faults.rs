@@ -145,6 +145,8 @@ impl World {
                 let victim = random.below(self.fleet.len());
                 let name = self.fleet.name(victim);
                 self.fleet.freeze(victim, true);
+                // Its session ends after six seconds.
+                std::thread::sleep(Duration::from_secs(7));
                 let put_out = wait("the group goes on without the frozen worker", LIMIT, || {
                     !self.fleet.owners.lock().unwrap().values().any(|owner| *owner == name)
                 });
@@ -235,6 +237,8 @@ impl World {
                 super::make(topics, &topics.input, partitions, &[]);
                 let before = self.traffic.topic.fetch_add(1, Ordering::SeqCst) as u8;
                 self.excused.push((before, None, i64::MAX));
+                // The broker has forgotten the group's offsets with the topic.
+                self.fleet.committed.lock().unwrap().clear();
                 self.traffic.is_paused.store(false, Ordering::SeqCst);
                 self.checker.is_expecting.store(true, Ordering::SeqCst);
             }

@@ -186,9 +186,10 @@ impl Fleet {
         if let Ok(found) = consumer.committed_offsets(list, Duration::from_secs(2)) {
             let mut committed = self.committed.lock().unwrap();
             for element in found.elements() {
-                if let Offset::Offset(offset) = element.offset() {
-                    committed.insert(element.partition(), offset);
-                }
+                match element.offset() {
+                    Offset::Offset(offset) => committed.insert(element.partition(), offset),
+                    _ => committed.remove(&element.partition()),
+                };
             }
         }
         if let Ok(groups) = consumer.fetch_group_list(Some(&self.topics.group), Duration::from_secs(2))

@@ -5,6 +5,7 @@
 //!  traffic ──► input ──► proxies ──► workers ──► proxies ──► output, dead letters ──► checker
 //!                 faults ───┴──────────┴───────────┘            └────► archive ──► files
 //! ```
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
