@@ -8,6 +8,7 @@
 //! What the fields mean: STATISTICS.md of librdkafka. Times are microseconds where not said otherwise.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -45,6 +46,8 @@ pub struct Broker {
     outbuf_cnt: u64,
     /// Requests that wait for their response.
     waitresp_cnt: u64,
+    /// Since something came last; -1: nothing has.
+    rxidle: i64,
     /// Requests sent.
     pub tx: u64,
     /// Bytes sent.
@@ -92,6 +95,8 @@ struct Topic {
 struct Partition {
     partition: i32,
     desired: bool,
+    /// The broker that it is read from; -1: none.
+    broker: i32,
     /// Records fetched and not yet taken; of all partitions together where they deliver into one queue, as ours do.
     fetchq_cnt: u64,
     fetchq_size: u64,
@@ -159,6 +164,19 @@ impl Statistics {
             records: (partition.ls_offset.max(partition.hi_offset) - partition.app_offset).max(0),
         })
         .collect()
+    }
+
+    /// Partitions of `topic` that are read from a broker which has not answered for longer than `limit`, or from none, while
+    /// nothing of theirs waits here.
+    pub fn silent(&self, topic: &str, limit: Duration) -> Vec<i32> {
+        let limit = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
+        let answers = |id: i32| {
+            let mut known = self.brokers.values().filter(|broker| broker.nodeid == id && broker.source != "logical");
+            known.any(|broker| broker.is_up() && (broker.waitresp_cnt == 0 || broker.rxidle <= limit))
+        };
+        let partitions = self.topics.get(topic).into_iter().flat_map(|topic| topic.partitions.values());
+        let wanted = partitions.filter(|partition| partition.desired && partition.fetchq_cnt == 0);
+        wanted.filter(|partition| !answers(partition.broker)).map(|partition| partition.partition).collect()
     }
 
     /// A consumer's messages.
@@ -248,6 +266,31 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_is_silent_where_its_broker_does_not_answer() {
+        let json = |state: &str, waiting: u32, idle: i64, queued: u32| {
+            format!(
+                r#"{{"brokers": {{"a": {{"nodeid": 1, "source": "learned", "state": "{state}", "waitresp_cnt": {waiting}, "rxidle": {idle}}},
+                "b": {{"nodeid": 2, "source": "learned", "state": "UP", "rxidle": 5}}}},
+                "topics": {{"t": {{"partitions": {{
+                    "0": {{"partition": 0, "desired": true, "broker": 1, "fetchq_cnt": {queued}}},
+                    "1": {{"partition": 1, "desired": true, "broker": 2}},
+                    "2": {{"partition": 2, "desired": false, "broker": 1}}}}}}}}}}"#
+            )
+        };
+        for (state, waiting, idle, queued, silent) in [
+            ("UP", 1, 1_000_000, 0, false),
+            ("UP", 1, 2_500_000, 0, true),
+            ("UP", 0, 2_500_000, 0, false),
+            ("UP", 1, 2_500_000, 7, false),
+            ("DOWN", 0, -1, 0, true),
+        ] {
+            let json = json(state, waiting, idle, queued);
+            let found = Statistics::read(json.as_bytes()).expect("JSON").silent("t", Duration::from_secs(2));
+            assert_eq!(found, if silent { vec![0] } else { vec![] }, "{json}");
+        }
+    }
 
     #[test]
     fn a_consumer_is_read() {

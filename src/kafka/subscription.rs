@@ -33,6 +33,9 @@ mod offsets;
 
 pub use self::events::Events;
 
+/// A broker that has not answered a fetch for so much longer than that may wait does not answer.
+const SILENCE: Duration = Duration::from_millis(1_500);
+
 /// How long closing a member is waited for; it goes on without us.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -99,12 +102,17 @@ impl Subscription {
     pub fn open(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> Result<Subscription, KafkaError> {
         let mut config = config.clone();
         let is_debugged = client::overhear(&mut config, "metadata");
+        // A fetch waits so long for records to come.
+        let fetch_wait = config.get("fetch.wait.max.ms").and_then(|wait| wait.trim().parse().ok()).unwrap_or(500);
+        let fetch_wait = Duration::from_millis(fetch_wait);
         let events = Events {
             topic: topic.to_owned(),
             changes: Mutex::default(),
             leaving: AtomicBool::new(false),
             health,
             lag: Mutex::default(),
+            silent: Mutex::default(),
+            silence: SILENCE + fetch_wait,
             resets: Mutex::default(),
             topic_id: Mutex::default(),
             is_debugged,
@@ -350,6 +358,13 @@ impl Subscription {
         let mut lag = self.consumer.reports().lag.lock().map(|lag| lag.clone()).unwrap_or_default();
         lag.retain(|lag| self.owned.contains(&lag.partition));
         lag
+    }
+
+    /// Owned partitions whose broker does not answer, by librdkafka's last statistics.
+    pub fn silent(&self) -> Vec<i32> {
+        let mut silent = self.consumer.reports().silent.lock().map(|silent| silent.clone()).unwrap_or_default();
+        silent.retain(|partition| self.owned.contains(partition));
+        silent
     }
 
     /// Leaves the group at once, so that the others need not wait for the session to time out. `unanswered` are changes

@@ -358,6 +358,23 @@ impl ScoringThread {
         }
     }
 
+    /// Not ready while the broker of a partition does not answer, at two looks in a row: nothing of it is read then, and lag is
+    /// what it was.
+    pub(super) fn look_for_silence(&mut self) {
+        let mut silent = self.subscription.silent();
+        silent.retain(|partition| self.protocol.is_active(*partition));
+        silent.sort_unstable();
+        let name = format!("{} input", self.settings.name);
+        let before = std::mem::replace(&mut self.silent, silent);
+        match self.silent.iter().find(|partition| before.contains(partition)) {
+            Some(partition) => {
+                self.readiness.hold(&name, format!("the broker of partition {partition} does not answer"))
+            }
+            None if !before.is_empty() => self.readiness.clear(&name),
+            None => {}
+        }
+    }
+
     /// Under which readiness knows a partition that is left alone.
     fn partition_name(&self, partition: i32) -> String {
         format!("partition {partition} of {}", self.settings.input_topic)

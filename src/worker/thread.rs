@@ -102,6 +102,8 @@ pub struct ScoringThread {
     pub(super) idle: bool,
     /// Looks at single records, once that was needed.
     pub(super) look: Option<Look>,
+    /// Partitions whose broker did not answer at the last look.
+    pub(super) silent: Vec<i32>,
     /// Partitions of a topic that was deleted and made again, of which that is said already.
     pub(super) left: Offsets,
 }
@@ -156,6 +158,7 @@ impl ScoringThread {
             events_served: Instant::now(),
             idle: true,
             look: None,
+            silent: Vec::new(),
             left: Offsets::new(),
         };
         thread.fit_amount();
@@ -330,6 +333,7 @@ impl ScoringThread {
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.lag_published = Instant::now();
             self.publish_lag();
+            self.look_for_silence();
             self.committer.serve();
             self.protocol.positions_mut().tick();
             // Also where nothing comes: what librdkafka knows of the topic that is gone may keep it from the new one.

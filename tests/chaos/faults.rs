@@ -122,8 +122,10 @@ impl World {
     /// Waits until the workers have caught up.
     pub fn recover(&self) -> Result<Duration, String> {
         let began = Instant::now();
-        // Committed offsets are looked at once a second.
-        let most = 3 * self.traffic.rate.load(Ordering::Relaxed) as i64;
+        // Committed offsets are looked at once a second: one look that began after this.
+        let looks = self.fleet.looks.load(Ordering::SeqCst) + 2;
+        wait("a look", LIMIT, || self.fleet.looks.load(Ordering::SeqCst) >= looks)?;
+        let most = 2 * self.traffic.rate.load(Ordering::Relaxed) as i64;
         let sent = || self.traffic.sent.load(Ordering::Relaxed);
         let before = sent();
         wait("transactions are sent", LIMIT, || sent() > before)?;

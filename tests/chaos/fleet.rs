@@ -41,6 +41,8 @@ pub struct Fleet {
     pub owners: Mutex<HashMap<i32, String>>,
     pub committed: Mutex<HashMap<i32, i64>>,
     pub samples: AtomicUsize,
+    /// How often committed offsets were looked at.
+    pub looks: AtomicUsize,
     /// Samples of a worker that says it is ready and does not work.
     pub idle: Mutex<Vec<String>>,
     is_ended: AtomicBool,
@@ -72,6 +74,7 @@ impl Fleet {
             owners: Mutex::default(),
             committed: Mutex::default(),
             samples: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
             idle: Mutex::default(),
             is_ended: AtomicBool::new(false),
             reasons: Mutex::default(),
@@ -203,6 +206,7 @@ impl Fleet {
                 }
             }
         }
+        self.looks.fetch_add(1, Ordering::SeqCst);
         let now = Instant::now();
         for partition in 0..partitions {
             let state = (

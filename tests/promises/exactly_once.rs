@@ -242,6 +242,25 @@ fn a_broker_that_hangs_for_a_while_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn an_idle_worker_whose_broker_hangs_is_not_ready() {
+    for guarantee in ["exactly-once", "at-least-once"] {
+        let broker = Broker::start();
+        let topics = Topics::create(&broker, 2);
+        let mut worker = topics.start_worker(&["--guarantee", guarantee]);
+        broker.signal("-STOP");
+        let reason = wait_for("the worker says that it is not ready", LIMIT, || {
+            let (status, body) = worker.get("/readyz");
+            (status == 503).then_some(body)
+        });
+        assert!(reason.contains("does not answer"), "{guarantee}: {reason}");
+        broker.signal("-CONT");
+        worker.wait_until_ready();
+        worker.terminate();
+        assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+    }
+}
+
+#[test]
 fn groups_whose_names_join_alike_do_not_fence_each_other() {
     const ROWS: usize = 2_000;
     let mut topics = Topics::create(shared(), 1);

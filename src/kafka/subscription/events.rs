@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
@@ -21,6 +22,9 @@ pub struct Events {
     pub(super) leaving: AtomicBool,
     pub(super) health: Arc<BrokerHealth>,
     pub(super) lag: Mutex<Vec<PartitionLag>>,
+    /// Partitions whose broker does not answer, and when that is a long time.
+    pub(super) silent: Mutex<Vec<i32>>,
+    pub(super) silence: Duration,
     /// Partitions whose position librdkafka found outside of their log.
     pub(super) resets: Mutex<Vec<i32>>,
     /// The topic's id (KIP-516), as the broker named it last.
@@ -67,6 +71,9 @@ impl Reports for Events {
         self.metrics.report(&statistics);
         if let Ok(mut slot) = self.lag.lock() {
             *slot = statistics.lag(&self.topic);
+        }
+        if let Ok(mut slot) = self.silent.lock() {
+            *slot = statistics.silent(&self.topic, self.silence);
         }
     }
 }
