@@ -30,7 +30,7 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A verdict may be seen a moment before its input, but not for long: after so much silence at the partition's end, an
 /// input behind that end is given up. It happens where the topic was made anew and its offsets began again.
-const END_TIMEOUT: Duration = Duration::from_secs(30);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Times that a seek is repeated whose first answer lies behind the offset asked for although the topic should hold it.
 /// A query of librdkafka's own that is under way can overtake a seek; a compacted topic really has such holes.
@@ -202,6 +202,8 @@ impl Inputs {
     pub fn follow(&mut self) -> Result<(), KafkaError> {
         if self.consumer.reports().is_recreated.load(Ordering::Relaxed) {
             *self = Inputs::open(self.source.clone())?;
+            // What lies behind a partition's end is of the topic that is gone, until something is read of the new one.
+            self.partitions.values_mut().for_each(|partition| partition.has_given_up = true);
         }
         Ok(())
     }

@@ -22,7 +22,8 @@ pub struct Seen {
     pub verdicts: usize,
     /// The longest time without anything new while something was outstanding.
     pub longest_stall: Duration,
-    last: HashMap<(bool, i32), usize>,
+    /// The last verdict's number, by partition. Dead letters of several partitions may share one.
+    last: HashMap<i32, usize>,
 }
 
 pub struct Checker {
@@ -110,7 +111,7 @@ impl Seen {
             self.doubled += 1;
             self.fault(format!("t{number} once more, at {offset} of partition {partition} (verdict: {is_verdict})"));
         }
-        let last = self.last.insert((is_verdict, partition), number);
+        let last = if is_verdict { self.last.insert(partition, number) } else { None };
         if last.is_some_and(|last| last > number) {
             self.disordered += 1;
             self.fault(format!("t{number} after t{last:?}, at {offset} of partition {partition}"));

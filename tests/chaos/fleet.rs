@@ -45,6 +45,8 @@ pub struct Fleet {
     pub looks: AtomicUsize,
     /// Samples of a worker that says it is ready and does not work.
     pub idle: Mutex<Vec<String>>,
+    /// Those of them that stood still for twice as long as that takes: these fail a run.
+    pub long_idle: Mutex<Vec<String>>,
     is_ended: AtomicBool,
     /// Why workers said that they are not ready, at the last look.
     pub reasons: Mutex<HashMap<String, String>>,
@@ -76,6 +78,7 @@ impl Fleet {
             samples: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
             idle: Mutex::default(),
+            long_idle: Mutex::default(),
             is_ended: AtomicBool::new(false),
             reasons: Mutex::default(),
         }
@@ -245,6 +248,9 @@ impl Fleet {
                     moved.elapsed().as_secs_f64()
                 );
                 println!("{idle}");
+                if now.duration_since((*moved).max(since)) >= 2 * STANDS_STILL {
+                    self.long_idle.lock().unwrap().push(idle.clone());
+                }
                 self.idle.lock().unwrap().push(idle);
             }
         }

@@ -239,7 +239,7 @@ fn run(
     if guarantee == "exactly-once" && report.doubled + report.disordered > 0 {
         report.violations.extend(seen.faults.iter().cloned());
     }
-    report.violations.extend(idle.iter().take(10).cloned());
+    report.violations.extend(world.fleet.long_idle.lock().unwrap().iter().take(10).cloned());
     println!("{guarantee}: {:.0} s", began.elapsed().as_secs_f64());
     drop((seen, idle));
     (world.cluster, report)
