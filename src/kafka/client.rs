@@ -9,6 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::consumer::{Membership, NativeConsumer};
+use super::lines;
 use super::native::Reports;
 use crate::log_events;
 
@@ -171,25 +172,6 @@ pub struct Events {
     pub is_debugged: bool,
 }
 
-/// The highest version in a line of `debug=feature`, `ApiKey TxnOffsetCommit (28) Versions 0..5`: librdkafka sends offsets
-/// without their member's generation to a broker that knows no version 3, and does not tell.
-fn offset_commit_version(facility: &str, line: &str) -> Option<i16> {
-    let (_, versions) =
-        line.split_once("ApiKey TxnOffsetCommit (28) Versions ").filter(|_| facility == "APIVERSION")?;
-    versions.split_once("..")?.1.trim().parse().ok()
-}
-
-/// The id of no topic, as librdkafka writes it.
-pub const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
-
-/// Topic, old and new id in a line of `debug=metadata`, `Topic TOPIC changed id from ID to ID`: librdkafka reads on at its old
-/// offsets when a topic is deleted and made again, and tells in no other way.
-pub fn changed_topic_id<'a>(facility: &str, line: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
-    let (before, id) = line.rsplit_once(" to ").filter(|_| facility == "METADATA")?;
-    let (topic, old) = before.rsplit_once(" changed id from ")?;
-    Some((topic.rsplit_once("Topic ").map_or(topic, |(_, topic)| topic), old.trim(), id.trim()))
-}
-
 /// Has librdkafka write the lines of one more debug context, by which it tells what it tells in no other way. Returns whether
 /// the user wants to see debug lines.
 pub fn overhear(config: &mut ClientConfig, context: &str) -> bool {
@@ -201,10 +183,10 @@ pub fn overhear(config: &mut ClientConfig, context: &str) -> bool {
 
 impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(version) = offset_commit_version(facility, message) {
+        if let Some(version) = lines::offset_commit_version(facility, message) {
             self.health.offset_commits.fetch_min(version, Ordering::Relaxed);
         }
-        if changed_topic_id(facility, message).is_some_and(|(_, before, _)| before != NO_TOPIC_ID) {
+        if lines::changed_topic_id(facility, message).is_some_and(|(_, before, _)| before != lines::NO_TOPIC_ID) {
             self.is_recreated.store(true, Ordering::Relaxed);
         }
         if self.is_debugged || !matches!(level, RDKafkaLogLevel::Debug) {
@@ -365,23 +347,6 @@ mod tests {
         base.set("group.instance.id", "pod-0");
         assert_eq!(consumer_config(&base, "g", 0, 1).get("group.instance.id"), Some("pod-0"));
         assert_eq!(consumer_config(&base, "g", 1, 2).get("group.instance.id"), Some("pod-0-1"));
-    }
-
-    #[test]
-    fn a_topics_new_id_is_read_from_librdkafkas_line_and_from_no_other() {
-        let (old, new) = (NO_TOPIC_ID, "pBq1Dl7xQ_yIMK9bK7HbCQ");
-        let line = format!("[thrd:main]: Topic transactions.v2 changed id from {old} to {new}");
-        assert_eq!(changed_topic_id("METADATA", &line), Some(("transactions.v2", old, new)));
-        assert_eq!(changed_topic_id("TOPIC", &line), None);
-        assert_eq!(changed_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0"), None);
-    }
-
-    #[test]
-    fn a_version_is_read_from_librdkafkas_line_and_from_no_other() {
-        let line = "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/1:   ApiKey TxnOffsetCommit (28) Versions 0..2";
-        assert_eq!(offset_commit_version("APIVERSION", line), Some(2));
-        assert_eq!(offset_commit_version("FEATURE", line), None);
-        assert_eq!(offset_commit_version("APIVERSION", "  ApiKey OffsetCommit (8) Versions 2..9"), None);
     }
 
     #[test]

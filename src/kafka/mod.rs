@@ -8,6 +8,7 @@
 //!  admin         makes topics, reads their limits
 //!  outbox        verdicts and dead letters out, delivery reports back      ◄── pipeline
 //!  native        unsafe within: librdkafka's batch produce behind a safe face ◄── outbox
+//!  lines         what librdkafka tells in lines of its log only
 //!  look          single records, without a place in any group
 //!  message       librdkafka's message as plain memory: error codes are integers
 //!  position      where a partition goes on whose log does not have what comes next
@@ -24,6 +25,7 @@ pub mod client;
 pub mod consumer;
 pub mod embedded;
 pub mod failure;
+mod lines;
 pub mod look;
 mod message;
 mod native;

@@ -28,6 +28,7 @@ pub use super::statistics::PartitionLag;
 use crate::log_events;
 use crate::telemetry::clients::{Client, Role};
 
+mod closing;
 mod events;
 mod offsets;
 
@@ -35,9 +36,6 @@ pub use self::events::Events;
 
 /// A broker that has not answered a fetch for so much longer than that may wait does not answer.
 const SILENCE: Duration = Duration::from_millis(1_500);
-
-/// How long closing a member is waited for; it goes on without us.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -385,20 +383,9 @@ impl Subscription {
             // rejoin that would have sent LeaveGroup): unsubscribing first does.
             self.consumer.unsubscribe();
         }
-        // Dropping the consumer closes it: partitions revoked, LeaveGroup sent. That waits for the coordinator, and librdkafka's
-        // waits are by the wall clock: where that is set back, they may take as long as it jumped.
         let Subscription { queue, consumer, .. } = self;
         drop(queue);
-        let (closed, is_closed) = std::sync::mpsc::channel();
-        let close = move || {
-            drop(consumer);
-            let _ = closed.send(());
-        };
-        // Where there is no thread to be had, the closure has been dropped, and the consumer with it.
-        let closing = std::thread::Builder::new().name("leaving".into()).spawn(close).is_ok();
-        if closing && is_closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
-            log_events::kafka::LeavingSlow { seconds: CLOSE_TIMEOUT.as_secs() }.log();
-        }
+        closing::close(consumer);
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {

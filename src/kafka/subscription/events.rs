@@ -10,6 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::kafka::client::{self, BrokerHealth};
 use crate::kafka::consumer::{Membership, Rebalance};
 use crate::kafka::failure::Failure;
+use crate::kafka::lines;
 use crate::kafka::native::Reports;
 use crate::kafka::statistics::{PartitionLag, Statistics};
 use crate::log_events;
@@ -34,16 +35,9 @@ pub struct Events {
     pub(super) metrics: Client,
 }
 
-/// The partition of a line that says that librdkafka goes on elsewhere: `TOPIC [PARTITION]: offset reset (at …`, the only
-/// way in which it tells.
-fn reset_partition(facility: &str, line: &str) -> Option<i32> {
-    let (before, _) = line.split_once("]: offset reset (at ").filter(|_| facility == "OFFSET")?;
-    before.rsplit_once('[')?.1.parse().ok()
-}
-
 impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some((_, _, id)) = client::changed_topic_id(facility, message).filter(|(topic, ..)| *topic == self.topic)
+        if let Some((_, _, id)) = lines::changed_topic_id(facility, message).filter(|(topic, ..)| *topic == self.topic)
             && let Ok(mut known) = self.topic_id.lock()
         {
             *known = Some(id.to_owned());
@@ -51,7 +45,7 @@ impl Reports for Events {
         if matches!(level, RDKafkaLogLevel::Debug) && !self.is_debugged {
             return;
         }
-        if let Some(partition) = reset_partition(facility, message)
+        if let Some(partition) = lines::reset_partition(facility, message)
             && let Ok(mut resets) = self.resets.lock()
         {
             resets.push(partition);
@@ -94,19 +88,5 @@ impl Membership for Events {
     /// At least once: the next commit carries the same or later offsets.
     fn commit_failed(&self, failure: &Failure) {
         log_events::kafka::OffsetCommitFailed { error: failure }.log();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reset_partition;
-
-    #[test]
-    fn a_reset_is_read_from_librdkafkas_line_and_from_no_other() {
-        let line =
-            "transactions.v2 [31]: offset reset (at offset 50 (leader epoch 0), broker 1) to cached BEGINNING offset";
-        assert_eq!(reset_partition("OFFSET", line), Some(31));
-        assert_eq!(reset_partition("FETCH", line), None);
-        assert_eq!(reset_partition("OFFSET", "transactions [3]: something else"), None);
     }
 }
