@@ -28,8 +28,11 @@ use super::native::{Reports, checked, milliseconds, on_error, on_log, on_statist
 use super::oauth;
 
 pub(super) mod ffi;
+mod list;
 mod metadata;
 
+pub use self::list::ListEntry;
+use self::list::entries;
 pub use self::metadata::{Broker, TopicMetadata};
 
 /// What a group says of its member; on the thread that serves the client.
@@ -73,45 +76,6 @@ impl Rebalance<'_> {
             }
         }
     }
-}
-
-/// One partition of a list.
-pub struct ListEntry {
-    /// The partition.
-    pub partition: i32,
-    /// Its offset; negative where there is none.
-    pub offset: i64,
-    /// Epoch of the leader whose log the offset is of (KIP-320); negative where there is none.
-    pub epoch: i32,
-    /// What was noted beside it; empty where nothing was.
-    pub note: String,
-    error: c_int,
-}
-
-impl ListEntry {
-    /// What the broker said of this partition alone.
-    fn check(&self) -> Result<(), Failure> {
-        succeeded(self.error)
-    }
-}
-
-/// The partitions of a list, as plain memory.
-fn entries(list: &sys::rd_kafka_topic_partition_list_t) -> impl Iterator<Item = ListEntry> {
-    (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| {
-        // SAFETY: a list holds `cnt` elements; each field is read by itself, the code as the integer it is.
-        unsafe {
-            let element = list.elems.add(index);
-            let (note, length) = ((*element).metadata.cast::<u8>(), (*element).metadata_size);
-            let note = if note.is_null() { &[] } else { std::slice::from_raw_parts(note, length) };
-            ListEntry {
-                partition: (*element).partition,
-                offset: (*element).offset,
-                epoch: sys::rd_kafka_topic_partition_get_leader_epoch(element),
-                note: String::from_utf8_lossy(note).into_owned(),
-                error: (&raw const (*element).err).cast::<c_int>().read(),
-            }
-        }
-    })
 }
 
 /// No partition in particular: `RD_KAFKA_PARTITION_UA`.
@@ -301,7 +265,22 @@ impl<R: Membership> NativeConsumer<R> {
     }
 
     /// The first offset of a partition and the offset behind its last record, asked of its leader.
+    ///
+    /// A partition that seems empty is asked about until two answers agree: librdkafka 2.12 sends a request for each end, and
+    /// where the first one fails while the second is answered already, it takes the end for the start
+    /// (`rd_kafka_query_wmark_offsets_resp_cb`).
     pub fn watermarks(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
+        let mut found = self.ask_watermarks(topic, partition, timeout)?;
+        while found.0 >= found.1 {
+            let again = self.ask_watermarks(topic, partition, timeout)?;
+            if std::mem::replace(&mut found, again) == again {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn ask_watermarks(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
         let topic = c_string(topic)?;
         let (mut low, mut high) = (-1, -1);
         succeeded(unsafe {

@@ -29,7 +29,12 @@ impl ScoringThread {
         let wait = self.committer.due_in().map_or(IDLE_WAIT, |due| due.min(IDLE_WAIT));
         let scored = self.score(queue.fill(&mut buffer, wait));
         self.buffer = buffer;
-        let NotScored { cut, again, damaged } = scored?;
+        let NotScored { cut, again, damaged, is_outdated } = scored?;
+        // It holds the member, which may be about to leave.
+        drop(queue);
+        if is_outdated {
+            return self.leave_topic_that_is_gone();
+        }
         if !again.is_empty() {
             self.seek_again(&again)?;
         }
@@ -44,9 +49,7 @@ impl ScoringThread {
         self.idle = batch.is_empty();
         if !self.idle && self.subscription.is_recreated() {
             // None of these are of the topic that the offsets so far are of.
-            drop(batch);
-            self.leave_topic_that_is_gone()?;
-            return Ok(NotScored::default());
+            return Ok(NotScored { is_outdated: true, ..NotScored::default() });
         }
         let (positions, is_active) = self.protocol.positions_and_active();
         let Admitted { records, runs, gone, cut, again, damaged } =
@@ -70,7 +73,7 @@ impl ScoringThread {
         for (partition, position, begin) in gone {
             self.say_gone(partition, position, (begin, -1), Gone::Deleted { records: begin - position });
         }
-        Ok(NotScored { cut, again, damaged })
+        Ok(NotScored { cut, again, damaged, is_outdated: false })
     }
 
     /// Takes note of what was committed or delivered since, and commits what is due.
@@ -171,6 +174,8 @@ struct NotScored {
     again: Vec<i32>,
     /// Partitions whose next batch is damaged, and why that is thought.
     damaged: Vec<(i32, String)>,
+    /// Nothing of it: the topic was deleted and made again.
+    is_outdated: bool,
 }
 
 /// Leaves payloads that were scored for candidates to try themselves on.

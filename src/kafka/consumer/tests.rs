@@ -31,7 +31,8 @@ fn client() -> NativeConsumer<Events> {
 }
 
 fn answer_next(client: &NativeConsumer<Events>, request: i16, code: c_int) {
-    let errors = [code];
+    // Asked for a log's start and end, librdkafka sends two requests.
+    let errors = [code; 2];
     // SAFETY: the cluster belongs to the client; the array is valid for the call, and of ints on librdkafka's side.
     unsafe {
         let cluster = sys::rd_kafka_handle_mock_cluster(client.as_ptr());
