@@ -266,21 +266,9 @@ impl<R: Membership> NativeConsumer<R> {
 
     /// The first offset of a partition and the offset behind its last record, asked of its leader.
     ///
-    /// A partition that seems empty is asked about until two answers agree: librdkafka 2.12 sends a request for each end, and
-    /// where the first one fails while the second is answered already, it takes the end for the start
-    /// (`rd_kafka_query_wmark_offsets_resp_cb`).
+    /// An empty log is to be doubted: librdkafka 2.12 sends a request for each of the two, and where the first one fails while
+    /// the second is answered already, it takes the end for the start (`rd_kafka_query_wmark_offsets_resp_cb`).
     pub fn watermarks(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
-        let mut found = self.ask_watermarks(topic, partition, timeout)?;
-        while found.0 >= found.1 {
-            let again = self.ask_watermarks(topic, partition, timeout)?;
-            if std::mem::replace(&mut found, again) == again {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    fn ask_watermarks(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
         let topic = c_string(topic)?;
         let (mut low, mut high) = (-1, -1);
         succeeded(unsafe {

@@ -23,13 +23,11 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How long the questions of going back to the last commit may take.
 const REWIND_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long the questions about partitions that were just assigned may take, each, before other work goes on.
 const INSPECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How soon they are asked again: offsets that are just being committed are not shown.
 const INSPECTION_INTERVAL: Duration = Duration::from_millis(500);
-
 /// How soon librdkafka is asked again to begin with a partition that it does not read yet.
 const BEGIN_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -196,10 +194,11 @@ impl ScoringThread {
     /// to have it committed. `None`: librdkafka is not so far yet.
     fn find_beginning(&mut self, partition: i32, noted: Option<&Noted>) -> Result<Option<(Next, bool)>, Interruption> {
         let failed = |error: Failure| severity(&error, "asking for the log's start and end");
-        let log = self.subscription.watermarks(partition, INSPECTION_TIMEOUT).map_err(failed)?;
         let committed = noted.map(|noted| self.subscription.judge(noted));
+        let before = committed.map(|committed| committed.next.offset);
+        let log = self.ask_log(partition, before, INSPECTION_TIMEOUT).map_err(failed)?;
         let Restart { next, gone } = position::restart(committed, log, self.settings.reset);
-        // Those that this thread has left when the topic was made again: that is said already.
+        // Left when the topic was made again.
         let is_said = self.left.contains_key(&partition);
         if committed.is_none() && next.offset < log.1 && !self.settings.rescore && !is_said {
             self.refuse_to_rescore(partition, log)?;
@@ -215,6 +214,13 @@ impl ScoringThread {
             (None, _) => log_events::pipeline::BeginsWithoutCommit { partition, offset: next.offset }.log(),
         }
         Ok(Some((next, true)))
+    }
+
+    /// A log's start and end; one that is empty behind what was read is asked about twice: see `NativeConsumer::watermarks`.
+    fn ask_log(&self, partition: i32, before: Option<i64>, timeout: Duration) -> Result<(i64, i64), Failure> {
+        let log = self.subscription.watermarks(partition, timeout)?;
+        let is_doubtful = log.0 == log.1 && log.0 > 0 && before.is_none_or(|offset| offset < log.0);
+        if is_doubtful { self.subscription.watermarks(partition, REWIND_TIMEOUT) } else { Ok(log) }
     }
 
     /// Where the group has no offset of a partition whose verdicts stand already, its offsets are lost.
@@ -271,9 +277,8 @@ impl ScoringThread {
         if self.subscription.is_recreated() { self.handle(Event::Outdated) } else { Ok(()) }
     }
 
-    /// Leaves the group and joins it with a new client. The one before would go on asking those who led the topic that is
-    /// gone: librdkafka 2.12 takes a new topic's leaders for outdated as long as their epochs are lower
-    /// (`rd_kafka_toppar_leader_update`).
+    /// Leaves the group and joins it with a new client. The one before would go on asking the leaders of the topic that is gone:
+    /// librdkafka 2.12 takes new ones for outdated while their epochs are lower (`rd_kafka_toppar_leader_update`).
     #[cold]
     pub(super) fn rejoin(&mut self, left: Offsets) -> Result<(), Interruption> {
         let (thread, topic) = (&self.settings.name, &self.settings.input_topic);
@@ -309,7 +314,7 @@ impl ScoringThread {
         at: Option<i64>,
     ) -> Result<Next, Interruption> {
         let failed = |error| Interruption::RollBack(format!("finding where partition {partition} goes on: {error}"));
-        let log = self.subscription.watermarks(partition, REWIND_TIMEOUT).map_err(failed)?;
+        let log = self.ask_log(partition, None, REWIND_TIMEOUT).map_err(failed)?;
         self.report_gone(partition, before.map_or(-1, |next| next.offset), log, Gone::Truncated)?;
         let next = Next::at(at.unwrap_or(log.0).max(log.0));
         self.subscription.seek(&Offsets::from([(partition, next)]), REWIND_TIMEOUT).map_err(failed)?;
@@ -358,8 +363,7 @@ impl ScoringThread {
         }
     }
 
-    /// Not ready while the broker of a partition does not answer, at two looks in a row: nothing of it is read then, and lag is
-    /// what it was.
+    /// Not ready while the broker of a partition does not answer, at two looks in a row: nothing of it is read.
     pub(super) fn look_for_silence(&mut self) {
         let mut silent = self.subscription.silent();
         silent.retain(|partition| self.protocol.is_active(*partition));
