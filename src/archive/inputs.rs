@@ -29,7 +29,7 @@ use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A verdict may be seen a moment before its input, but not for long: after so much silence at the partition's end, an
-/// input behind that end is given up. It happens where the topic was made anew and its offsets began again.
+/// input behind that end is given up. It happens where the topic was deleted and made again.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Times that a seek is repeated whose first answer lies behind the offset asked for although the topic should hold it.
@@ -186,7 +186,7 @@ impl Inputs {
             known.insert(number, partition);
         }
         // Assigned once and for all: partitions rest and are sought, but are never given back, which would undo the
-        // forwards of their queues (see `Subscription::rewind`).
+        // forwards of their queues (see `ScoringThread::rewind`).
         let refused = |failure: Failure| KafkaError::Subscription(failure.to_string());
         consumer.assign(&list).map_err(refused)?;
         consumer.pause(&list).map_err(refused)?;

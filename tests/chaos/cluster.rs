@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::faults::wait;
 use super::proxy::Proxy;
-use super::support::broker::{free_port, java};
+use super::support::broker::{self, Running, free_port};
 
 /// Data of the third broker are on a file system of this size, so that it can be full.
 const SMALL_DISK: &str = "3g";
@@ -27,7 +28,7 @@ pub struct Node {
     pub id: usize,
     port: u16,
     directory: PathBuf,
-    guard: Option<Child>,
+    running: Option<Running>,
 }
 
 impl Cluster {
@@ -64,11 +65,8 @@ impl Cluster {
             );
             let properties = home.join("server.properties");
             fs::write(&properties, text).unwrap();
-            let mut format = java();
-            format.args(["kafka.tools.StorageTool", "format", "-t", "Y2hhb3MtY2hhb3MtY2hhbw", "-c"]).arg(&properties);
-            let output = format.output().unwrap();
-            assert!(output.status.success(), "formatting: {}", String::from_utf8_lossy(&output.stderr));
-            nodes.push(Node { id, port, directory: home, guard: None });
+            broker::format(&properties, "Y2hhb3MtY2hhb3MtY2hhbw");
+            nodes.push(Node { id, port, directory: home, running: None });
         }
         nodes.iter_mut().for_each(Node::start);
         nodes.iter().for_each(Node::wait_until_up);
@@ -140,54 +138,32 @@ fn mount(at: &Path) -> Option<PathBuf> {
 impl Node {
     /// Starts it (again); does not wait.
     pub fn start(&mut self) {
-        let log = fs::File::create(self.directory.join("log")).unwrap();
-        let mut java = java();
-        java.arg("kafka.Kafka").arg(self.directory.join("server.properties"));
-        let mut guard = Command::new("bash");
-        guard.arg("-c").arg(r#""$@" </dev/null & java=$!; cat >/dev/null; kill -9 $java; wait $java"#).arg("guard");
-        guard.arg(java.get_program()).args(java.get_args());
-        guard.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.guard = Some(guard.spawn().unwrap());
+        self.running = Some(Running::start(&self.directory));
     }
 
     pub fn wait_until_up(&self) {
-        let deadline = Instant::now() + Duration::from_secs(90);
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", format!("127.0.0.1:{}", self.port));
-        let consumer: BaseConsumer = config.create().unwrap();
-        while consumer.fetch_metadata(None, Duration::from_secs(1)).is_err() {
-            let log = || fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "broker {} does not answer:\n{}", self.id, log());
-        }
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", format!("127.0.0.1:{}", self.port));
+        broker::wait_until_up(&client, &self.directory);
     }
 
     /// SIGKILL.
     pub fn crash(&mut self) {
-        if let Some(mut guard) = self.guard.take() {
-            drop(guard.stdin.take());
-            guard.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
-    }
-
-    fn pattern(&self) -> String {
-        format!("^java .*kafka.Kafka {}", self.directory.join("server.properties").display())
     }
 
     /// Whether its process runs.
     pub fn is_running(&self) -> bool {
-        Command::new("pgrep").args(["--full", &self.pattern()]).stdout(Stdio::null()).status().unwrap().success()
+        let pattern = broker::pattern(&self.directory);
+        Command::new("pgrep").args(["--full", &pattern]).stdout(Stdio::null()).status().unwrap().success()
     }
 
     /// SIGTERM, and waits for its end.
     pub fn stop(&mut self) -> Result<(), String> {
-        Command::new("pkill").args(["-TERM", "--full", &self.pattern()]).status().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.is_running() {
-            if Instant::now() > deadline {
-                return Err(format!("broker {} does not end", self.id));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        Command::new("pkill").args(["-TERM", "--full", &broker::pattern(&self.directory)]).status().unwrap();
+        wait(&format!("broker {} ends", self.id), Duration::from_secs(60), || !self.is_running())?;
         self.crash();
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::proxy::Network;
 use super::support::broker::java;
 use super::traffic::Traffic;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
     WorkerKilled,
     WorkerFrozen,
@@ -39,26 +39,6 @@ pub enum Fault {
 use Fault::*;
 
 impl Fault {
-    pub const ALL: [Fault; 17] = [
-        WorkerKilled,
-        WorkerFrozen,
-        ArchiveKilled,
-        RollingRestart,
-        LeaderKilled,
-        CoordinatorKilled,
-        NetworkCut,
-        NetworkSlow,
-        NetworkNarrow,
-        Scaled,
-        PartitionsAdded,
-        TopicMadeAgain,
-        RetentionOvertakes,
-        DiskFull,
-        Quota,
-        MessageRefused,
-        ClockJumped,
-    ];
-
     /// For the table.
     pub fn words(self) -> &'static str {
         match self {

@@ -48,8 +48,6 @@ pub struct Fleet {
     /// Those of them that stood still for twice as long as that takes: these fail a run.
     pub long_idle: Mutex<Vec<String>>,
     is_ended: AtomicBool,
-    /// Why workers said that they are not ready, at the last look.
-    pub reasons: Mutex<HashMap<String, String>>,
 }
 
 /// The library that fakes a process's clock.
@@ -80,7 +78,6 @@ impl Fleet {
             idle: Mutex::default(),
             long_idle: Mutex::default(),
             is_ended: AtomicBool::new(false),
-            reasons: Mutex::default(),
         }
     }
 
@@ -232,14 +229,11 @@ impl Fleet {
         sampler.ready.retain(|name, _| asked.iter().any(|(asked, _)| asked == name));
         for (name, address) in asked {
             self.samples.fetch_add(1, Ordering::Relaxed);
-            let answer = get(&address, "/readyz");
-            if answer.as_ref().is_none_or(|(status, _)| *status != 200) {
-                self.reasons.lock().unwrap().insert(name.clone(), answer.map(|(_, body)| body).unwrap_or_default());
+            if get(&address, "/readyz").is_none_or(|(status, _)| status != 200) {
                 sampler.ready.remove(&name);
                 continue;
             }
             let since = *sampler.ready.entry(name.clone()).or_insert(now);
-            self.reasons.lock().unwrap().remove(&name);
             let stands_still = sampler.moved.iter().find(|(_, ((_, owner), moved))| {
                 owner.as_ref() == Some(&name) && now.duration_since((*moved).max(since)) >= STANDS_STILL
             });

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rdkafka::admin::TopicReplication;
 
 mod archiver;
@@ -58,11 +58,11 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000)]
     rate: u64,
     /// One guarantee alone.
-    #[arg(long)]
+    #[arg(long, value_parser = ["exactly-once", "at-least-once"])]
     guarantee: Option<String>,
-    /// Only these faults, by name (`WorkerKilled`).
-    #[arg(long)]
-    only: Vec<String>,
+    /// Only these faults (`worker-killed,leader-killed`).
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Fault>,
 }
 
 /// Drawn numbers (SplitMix64), the same for the same seed.
@@ -113,7 +113,7 @@ struct Report {
 /// The faults of a run: every kind in turn, in an order that the seed says.
 fn plan(kinds: &[Fault], count: usize, random: &mut Random) -> Vec<Fault> {
     let mut plan = Vec::new();
-    while plan.len() < count {
+    while plan.len() < count && !kinds.is_empty() {
         let mut round = kinds.to_vec();
         while !round.is_empty() {
             plan.push(round.remove(random.below(round.len())));
@@ -252,12 +252,11 @@ fn table(reports: &[(&str, Report)]) -> String {
         let values: Vec<String> = reports.iter().map(|(_, report)| value(report)).collect();
         writeln!(text, "| {name} | {} |", values.join(" | ")).unwrap();
     };
-    line("", &|_| String::new());
     line("transactions", &|report| report.sent.to_string());
     line("faults", &|report| report.faults.values().sum::<usize>().to_string());
-    for fault in Fault::ALL {
+    for fault in Fault::value_variants() {
         line(&format!("· {}", fault.words()), &|report| {
-            report.faults.get(&fault).copied().unwrap_or_default().to_string()
+            report.faults.get(fault).copied().unwrap_or_default().to_string()
         });
     }
     line("lost", &|report| report.lost.to_string());
@@ -270,8 +269,7 @@ fn table(reports: &[(&str, Report)]) -> String {
     line("samples of workers", &|report| report.samples.to_string());
     line("ready and not working", &|report| report.idle.to_string());
     let head = format!("| | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()));
-    // The first line was only to find the columns.
-    head + text.split_once('\n').map_or("", |(_, rest)| rest)
+    head + &text
 }
 
 /// The longest where `of` is 1, the median where it is 2.
@@ -286,13 +284,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut random = Random(arguments.seed);
     let mut cluster = Cluster::start();
-    let mut kinds: Vec<Fault> = Fault::ALL.to_vec();
-    if !arguments.only.is_empty() {
-        kinds.retain(|kind| arguments.only.contains(&format!("{kind:?}")));
-    }
+    let mut kinds = if arguments.only.is_empty() { Fault::value_variants().to_vec() } else { arguments.only.clone() };
     for (kind, is_there) in [(Fault::DiskFull, cluster.small.is_some()), (Fault::ClockJumped, faketime().is_some())] {
         if !is_there && kinds.contains(&kind) {
             println!("SKIPPED: {}: needs the right to mount, or the package faketime", kind.words());
+            // `.ci/run` installs that package; the right to mount is the machine's.
+            assert!(kind == Fault::DiskFull || std::env::var_os("CI").is_none(), "in CI nothing is skipped");
             kinds.retain(|other| *other != kind);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,6 @@ struct State {
     network: Mutex<Network>,
     connections: Mutex<Vec<TcpStream>>,
     passed: AtomicU64,
-    opened: AtomicUsize,
 }
 
 /// A proxy, for as long as the process lives.
@@ -41,12 +40,10 @@ impl Proxy {
             network: Mutex::new(Network::Whole),
             connections: Mutex::default(),
             passed: AtomicU64::new(0),
-            opened: AtomicUsize::new(0),
         });
         let proxy = Proxy { state: state.clone(), port };
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                state.opened.fetch_add(1, Ordering::Relaxed);
                 let state = state.clone();
                 std::thread::spawn(move || connect(&state, client, target));
             }

@@ -79,7 +79,7 @@ pub enum Effect {
     Release(Vec<i32>),
     /// A step towards a commit.
     Commit(Step),
-    /// Leave the group, and join it as one that knows nothing of the topic that is gone: partitions come anew.
+    /// Leave the group, and join it as one that knows nothing of the topic that is gone: the group assigns partitions again.
     Rejoin {
         /// Where partitions stood in the topic that is gone.
         left: Offsets,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -28,10 +28,54 @@ pub struct Broker {
     running: Option<Running>,
 }
 
-struct Running {
-    /// A shell that starts Java and kills it when its standard input closes: even a test process that is killed leaves
-    /// no broker behind.
+/// A broker's process, behind a shell that kills it when its standard input closes: even a test process that is killed leaves
+/// no broker behind.
+pub struct Running {
     guard: Child,
+}
+
+impl Running {
+    /// Starts the broker of a folder with its `server.properties`; its log lies beside them.
+    pub fn start(directory: &Path) -> Running {
+        let log = fs::File::create(directory.join("log")).unwrap();
+        let mut java = java();
+        java.arg("kafka.Kafka").arg(directory.join("server.properties"));
+        let mut guard = Command::new("bash");
+        guard.arg("-c").arg(r#""$@" </dev/null & java=$!; cat >/dev/null; kill -9 $java; wait $java"#).arg("guard");
+        guard.arg(java.get_program()).args(java.get_args());
+        guard.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        Running { guard: guard.spawn().unwrap() }
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        drop(self.guard.stdin.take());
+        self.guard.wait().unwrap();
+    }
+}
+
+/// Prepares a broker's folder.
+pub fn format(properties: &Path, cluster: &str) {
+    let mut format = java();
+    format.args(["kafka.tools.StorageTool", "format", "-t", cluster, "-c"]).arg(properties);
+    let output = format.output().unwrap();
+    assert!(output.status.success(), "formatting: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Waits until the broker of a folder answers.
+pub fn wait_until_up(client: &ClientConfig, directory: &Path) {
+    let consumer: BaseConsumer = client.create().unwrap();
+    let limit = Duration::from_secs(90);
+    let began = std::time::Instant::now();
+    while consumer.fetch_metadata(None, Duration::from_secs(1)).is_err() {
+        let log = || fs::read_to_string(directory.join("log")).unwrap_or_default();
+        assert!(began.elapsed() < limit, "the broker does not answer:\n{}", log());
+    }
+}
+
+/// What a broker's process is called, for pkill and pgrep.
+pub fn pattern(directory: &Path) -> String {
+    format!("^java .*kafka.Kafka {}", directory.join("server.properties").display())
 }
 
 /// The broker most tests share.
@@ -107,10 +151,7 @@ impl Broker {
             running: None,
         };
         let properties = broker.write_properties();
-        let mut format = java();
-        format.args(["kafka.tools.StorageTool", "format", "-t", "ZnJhdWQtc2NvcmVyLXRlc3Q", "-c"]).arg(&properties);
-        let output = format.output().unwrap();
-        assert!(output.status.success(), "formatting: {}", String::from_utf8_lossy(&output.stderr));
+        format(&properties, "ZnJhdWQtc2NvcmVyLXRlc3Q");
         broker.up();
         broker
     }
@@ -133,26 +174,8 @@ impl Broker {
 
     /// Starts it (again), on the same port and data; returns when it answers.
     pub fn up(&mut self) {
-        let log = fs::File::create(self.directory.path().join("log")).unwrap();
-        let mut java = java();
-        java.arg("kafka.Kafka").arg(self.directory.path().join("server.properties"));
-        let mut guard = Command::new("bash");
-        guard.arg("-c").arg(r#""$@" </dev/null & java=$!; cat >/dev/null; kill -9 $java; wait $java"#).arg("guard");
-        guard.arg(java.get_program()).args(java.get_args());
-        guard.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.running = Some(Running { guard: guard.spawn().unwrap() });
-        self.wait_until_up();
-    }
-
-    fn wait_until_up(&self) {
-        let consumer: BaseConsumer = self.client().create().unwrap();
-        let log = self.directory.path().join("log");
-        let limit = Duration::from_secs(90);
-        let answered = std::time::Instant::now();
-        while consumer.fetch_metadata(None, Duration::from_secs(1)).is_err() {
-            let text = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(answered.elapsed() < limit, "the broker does not answer:\n{}", text());
-        }
+        self.running = Some(Running::start(self.directory.path()));
+        wait_until_up(&self.client(), self.directory.path());
     }
 
     /// The file that holds the first records of a partition.
@@ -162,9 +185,8 @@ impl Broker {
 
     /// Ends it without a farewell, as a crash would.
     pub fn crash(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            drop(running.guard.stdin.take());
-            running.guard.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill();
             let address = self.address();
             wait_for("the broker's port is closed", Duration::from_secs(10), || {
                 std::net::TcpStream::connect(&address).is_err().then_some(())
@@ -174,8 +196,7 @@ impl Broker {
 
     /// Stops or continues it as it stands: connections stay open, nothing answers.
     pub fn signal(&self, signal: &str) {
-        let properties = self.directory.path().join("server.properties");
-        let pattern = format!("^java .*kafka.Kafka {}", properties.display());
+        let pattern = pattern(self.directory.path());
         let status = Command::new("pkill").args([signal, "--full", &pattern]).status().unwrap();
         assert!(status.success(), "{signal} to {pattern}");
     }
