@@ -162,8 +162,8 @@ impl Inputs {
         for (key, value) in PROPERTIES {
             config.set(*key, *value);
         }
-        client::overhear(&mut config, "metadata");
-        let consumer = Arc::new(client::lone_consumer(&config, Arc::default())?);
+        let is_debugged = client::overhear(&mut config, "metadata");
+        let consumer = Arc::new(NativeConsumer::open(&config, Events::new(Arc::default(), is_debugged))?);
         let mut list = TopicPartitionList::with_capacity(*partitions as usize);
         let mut known = HashMap::new();
         for number in 0..*partitions {

@@ -181,6 +181,13 @@ pub fn overhear(config: &mut ClientConfig, context: &str) -> bool {
     !debug.is_empty()
 }
 
+impl Events {
+    /// `is_debugged`: the user wants to see librdkafka's debug lines.
+    pub fn new(health: Arc<BrokerHealth>, is_debugged: bool) -> Events {
+        Events { health, is_recreated: AtomicBool::new(false), is_debugged }
+    }
+}
+
 impl Reports for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(version) = lines::offset_commit_version(facility, message) {
@@ -206,7 +213,7 @@ impl Membership for Events {}
 /// # Errors
 /// librdkafka refuses the configuration.
 pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> Result<NativeConsumer<Events>, KafkaError> {
-    NativeConsumer::open(config, Events { health, is_recreated: AtomicBool::new(false), is_debugged: true })
+    NativeConsumer::open(config, Events::new(health, true))
 }
 
 /// The last word of a client's background threads about its brokers.

@@ -11,8 +11,7 @@
 //! Soundness, in one place: the client owns its reports, which are freed after `rd_kafka_destroy` has ended all threads that
 //! use them; lists and messages are looked at as plain memory, field by field.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::mem::ManuallyDrop;
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{NonNull, null};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +23,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use super::batch::Entry;
 use super::failure::{self, Failure};
 use super::message::Message;
-use super::native::{Reports, checked, milliseconds, on_error, on_log, on_statistics, on_token};
-use super::oauth;
+use super::native::{Reports, checked, milliseconds, open};
 
 pub(super) mod ffi;
 mod list;
@@ -66,14 +64,29 @@ impl Rebalance<'_> {
     /// # Errors
     /// librdkafka refuses.
     pub fn answer(&self) -> Result<(), Failure> {
-        // SAFETY: client and list are alive for the callback that this is lent to.
-        unsafe {
-            match (is_cooperative(self.client), self.is_assigned) {
-                (true, true) => checked(sys::rd_kafka_incremental_assign(self.client, self.list)),
-                (true, false) => checked(sys::rd_kafka_incremental_unassign(self.client, self.list)),
-                (false, true) => succeeded(ffi::rd_kafka_assign(self.client, self.list)),
-                (false, false) => succeeded(ffi::rd_kafka_assign(self.client, null())),
-            }
+        // SAFETY: client and list are alive for as long as the callback that has this.
+        unsafe { answer(self.client, self.list, self.is_assigned) }
+    }
+}
+
+/// Takes partitions or gives them up, as the group's protocol wants it: little by little (KIP-429) or all at once.
+///
+/// # Safety
+/// Client and list are alive.
+unsafe fn answer(
+    client: *mut sys::rd_kafka_t,
+    list: *const sys::rd_kafka_topic_partition_list_t,
+    is_assigned: bool,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's promise; the protocol's name is a constant of librdkafka's, or null.
+    unsafe {
+        let protocol = sys::rd_kafka_rebalance_protocol(client);
+        let is_cooperative = !protocol.is_null() && CStr::from_ptr(protocol) == c"COOPERATIVE";
+        match (is_cooperative, is_assigned) {
+            (true, true) => checked(sys::rd_kafka_incremental_assign(client, list)),
+            (true, false) => checked(sys::rd_kafka_incremental_unassign(client, list)),
+            (false, true) => succeeded(ffi::rd_kafka_assign(client, list)),
+            (false, false) => succeeded(ffi::rd_kafka_assign(client, null())),
         }
     }
 }
@@ -84,16 +97,6 @@ const UNASSIGNED: i32 = -1;
 /// What a call returned.
 pub(super) fn succeeded(number: c_int) -> Result<(), Failure> {
     if number == 0 { Ok(()) } else { Err(Failure::of(number)) }
-}
-
-/// # Safety
-/// `client` is alive.
-unsafe fn is_cooperative(client: *mut sys::rd_kafka_t) -> bool {
-    // SAFETY: the caller's promise; the protocol's name is a constant of librdkafka's, or null.
-    unsafe {
-        let protocol = sys::rd_kafka_rebalance_protocol(client);
-        !protocol.is_null() && CStr::from_ptr(protocol) == c"COOPERATIVE"
-    }
 }
 
 /// A consumer of librdkafka's.
@@ -115,38 +118,17 @@ impl<R: Membership> NativeConsumer<R> {
     /// librdkafka refuses the configuration.
     pub fn open(config: &ClientConfig, reports: R) -> Result<Self, KafkaError> {
         let reports = Arc::new(reports);
-        let native = config.create_native_config()?;
-        let opaque = Arc::as_ptr(&reports).cast_mut().cast::<c_void>();
-        let mut text = [0 as c_char; 512];
-        // SAFETY: the configuration is valid; on success librdkafka owns it, on failure it is still ours. `opaque` outlives
-        // the client (see the module's words).
-        let client = unsafe {
-            let conf = native.ptr();
-            sys::rd_kafka_conf_set_opaque(conf, opaque);
-            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log::<R>));
-            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
-            sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics::<R>));
-            sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, Some(on_token));
-            ffi::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance::<R>));
-            ffi::rd_kafka_conf_set_offset_commit_cb(conf, Some(on_commit::<R>));
-            sys::rd_kafka_new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf, text.as_mut_ptr(), text.len())
-        };
-        let Some(client) = NonNull::new(client) else {
-            // SAFETY: librdkafka ends the text with a zero.
-            let reason = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
-            return Err(KafkaError::ClientCreation(reason));
-        };
-        let _ = ManuallyDrop::new(native);
+        let client = open(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, config, &reports, |conf, _| {
+            // SAFETY: the configuration is valid.
+            unsafe {
+                ffi::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance::<R>));
+                ffi::rd_kafka_conf_set_offset_commit_cb(conf, Some(on_commit::<R>));
+            }
+        })?;
         let has_group = config.get("group.id").is_some();
-        // SAFETY: the client is alive.
-        unsafe {
-            if has_group {
-                // One queue to serve: the client's own leads into the member's.
-                sys::rd_kafka_poll_set_consumer(client.as_ptr());
-            }
-            if oauth::is_used(config) {
-                oauth::hand_to(client.as_ptr());
-            }
+        if has_group {
+            // One queue to serve: the client's own leads into the member's. SAFETY: the client is alive.
+            unsafe { sys::rd_kafka_poll_set_consumer(client.as_ptr()) };
         }
         Ok(NativeConsumer { client, reports, has_group })
     }
@@ -200,11 +182,6 @@ impl<R: Membership> NativeConsumer<R> {
         unsafe { ffi::rd_kafka_unsubscribe(self.as_ptr()) };
     }
 
-    /// Whether the group changes a member's partitions little by little (KIP-429).
-    pub fn is_cooperative(&self) -> bool {
-        unsafe { is_cooperative(self.as_ptr()) }
-    }
-
     /// Whether the member's partitions already have another owner.
     pub fn is_assignment_lost(&self) -> bool {
         unsafe { sys::rd_kafka_assignment_lost(self.as_ptr()) != 0 }
@@ -220,14 +197,9 @@ impl<R: Membership> NativeConsumer<R> {
         succeeded(unsafe { ffi::rd_kafka_assign(self.as_ptr(), null()) })
     }
 
-    /// Reads these partitions too.
-    pub fn incremental_assign(&self, list: &TopicPartitionList) -> Result<(), Failure> {
-        checked(unsafe { sys::rd_kafka_incremental_assign(self.as_ptr(), list.ptr()) })
-    }
-
-    /// Does not read these partitions any more.
-    pub fn incremental_unassign(&self, list: &TopicPartitionList) -> Result<(), Failure> {
-        checked(unsafe { sys::rd_kafka_incremental_unassign(self.as_ptr(), list.ptr()) })
+    /// Takes partitions that the group has assigned, or gives up those that it takes back.
+    pub fn answer(&self, list: &TopicPartitionList, is_assigned: bool) -> Result<(), Failure> {
+        unsafe { answer(self.as_ptr(), list.ptr(), is_assigned) }
     }
 
     /// Goes on at the list's offsets.
@@ -301,7 +273,7 @@ impl<R: Membership> NativeConsumer<R> {
 
 impl<R: Membership> Drop for NativeConsumer<R> {
     fn drop(&mut self) {
-        // SAFETY: the client is alive until the last call, and nobody else has a handle to it. Closing revokes partitions by
+        // SAFETY: the client is alive until the last call, and nothing else has a handle to it. Closing revokes partitions by
         // the callback and leaves the group.
         unsafe {
             if self.has_group {

@@ -37,10 +37,45 @@ mod headers;
 mod tests;
 
 pub use self::callbacks::{Deliveries, Reports, Settled};
-use self::callbacks::{NAME, on_new};
-pub(super) use self::callbacks::{on_error, on_log, on_statistics, on_token};
+use self::callbacks::{NAME, on_error, on_log, on_new, on_statistics, on_token};
 use self::headers::HeaderList;
 pub use self::headers::{Headers, headers_size};
+
+/// A client of librdkafka's that reports to `reports`, which its owner keeps for longer than the client; `set` adds callbacks
+/// of its kind. Where it logs in by tokens, it has one.
+pub(super) fn open<R: Reports>(
+    kind: sys::rd_kafka_type_t,
+    config: &ClientConfig,
+    reports: &Arc<R>,
+    set: impl FnOnce(*mut sys::rd_kafka_conf_t, *mut c_void),
+) -> Result<NonNull<sys::rd_kafka_t>, KafkaError> {
+    let native = config.create_native_config()?;
+    let opaque = Arc::as_ptr(reports).cast_mut().cast::<c_void>();
+    let mut text = [0 as c_char; 512];
+    // SAFETY: the configuration is valid; on success librdkafka owns it, on failure it is still ours. `opaque` outlives the
+    // client (the caller's promise).
+    let client = unsafe {
+        let conf = native.ptr();
+        sys::rd_kafka_conf_set_opaque(conf, opaque);
+        sys::rd_kafka_conf_set_log_cb(conf, Some(on_log::<R>));
+        sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
+        sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics::<R>));
+        sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, Some(on_token));
+        set(conf, opaque);
+        sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len())
+    };
+    let Some(client) = NonNull::new(client) else {
+        // SAFETY: librdkafka ends the text with a zero.
+        let reason = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+        return Err(KafkaError::ClientCreation(reason));
+    };
+    let _ = ManuallyDrop::new(native);
+    if oauth::is_used(config) {
+        // Not to wait until the client is served for the first time. SAFETY: the client is alive.
+        unsafe { oauth::hand_to(client.as_ptr()) };
+    }
+    Ok(client)
+}
 
 /// A topic's handle.
 struct Topic {
@@ -81,32 +116,10 @@ impl<R: Deliveries> NativeProducer<R> {
     /// A producer of `config` to `topics`.
     pub fn open(config: &ClientConfig, topics: &[&str], reports: R) -> Result<Self, KafkaError> {
         let reports = Arc::new(reports);
-        let native = config.create_native_config()?;
-        let opaque = Arc::as_ptr(&reports).cast_mut().cast::<c_void>();
-        let mut text = [0 as c_char; 512];
-        // SAFETY: the configuration is valid; on success librdkafka owns it, on failure it is still ours. `opaque` outlives
-        // the client (see the module's words).
-        let client = unsafe {
-            let conf = native.ptr();
-            sys::rd_kafka_conf_set_opaque(conf, opaque);
-            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log::<R>));
-            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error::<R>));
-            sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics::<R>));
-            sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, Some(on_token));
-            sys::rd_kafka_conf_interceptor_add_on_new(conf, NAME.as_ptr(), Some(on_new::<R>), opaque);
-            let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
-            sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len())
-        };
-        let Some(client) = NonNull::new(client) else {
-            // SAFETY: librdkafka ends the text with a zero.
-            let reason = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
-            return Err(KafkaError::ClientCreation(reason));
-        };
-        let _ = ManuallyDrop::new(native);
-        if oauth::is_used(config) {
-            // Not to wait until the client is served for the first time. SAFETY: the client is alive.
-            unsafe { oauth::hand_to(client.as_ptr()) };
-        }
+        let client = open(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, config, &reports, |conf, opaque| {
+            // SAFETY: the configuration is valid; `opaque` outlives the client.
+            unsafe { sys::rd_kafka_conf_interceptor_add_on_new(conf, NAME.as_ptr(), Some(on_new::<R>), opaque) };
+        })?;
         let mut producer = NativeProducer { client, topics: Vec::new(), reports };
         for name in topics {
             let c_name = CString::new(*name).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;

@@ -147,10 +147,7 @@ impl Inquiry {
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         let mut asking = config.clone();
         let is_debugged = client::overhear(&mut asking, "feature");
-        let consumer = NativeConsumer::open(
-            &asking,
-            Events { health: health.clone(), is_recreated: Default::default(), is_debugged },
-        )?;
+        let consumer = NativeConsumer::open(&asking, Events::new(health.clone(), is_debugged))?;
         Ok(Inquiry { consumer, base: config, brokers, health })
     }
 

@@ -187,11 +187,7 @@ impl Subscription {
                 self.owned.push(partition);
             }
         }
-        if self.consumer.is_cooperative() {
-            self.consumer.incremental_assign(&self.list(partitions))
-        } else {
-            self.consumer.assign(&self.list(partitions))
-        }
+        self.consumer.answer(&self.list(partitions), true)
     }
 
     /// Reads a partition that was just accepted from here on. `false`: librdkafka is not so far yet, try again.
@@ -205,11 +201,7 @@ impl Subscription {
     /// Gives partitions up.
     pub fn release(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         self.owned.retain(|owned| !partitions.contains(owned));
-        if self.consumer.is_cooperative() {
-            self.consumer.incremental_unassign(&self.list(partitions))
-        } else {
-            self.consumer.unassign()
-        }
+        self.consumer.answer(&self.list(partitions), false)
     }
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
