@@ -23,8 +23,9 @@ use super::telemetry;
 use super::verdicts::VerdictRecord;
 use super::{ArchiveError, ArchiveSettings};
 use crate::kafka::batch::{BatchBuffer, Entry};
-use crate::kafka::client::{self, BrokerHealth};
+use crate::kafka::client;
 use crate::kafka::position::Next;
+use crate::kafka::progress::Progress;
 use crate::kafka::subscription::{Change, Noted, Subscription};
 use crate::log_events::archive as events;
 use crate::shutdown::Shutdown;
@@ -104,7 +105,8 @@ impl Archiver {
         let mut config = client::consumer_config(&settings.kafka, &settings.group, 0, 1);
         // What a partition's end says: nothing is waiting, so the clock may close a cut.
         config.set("enable.partition.eof", "true");
-        let subscription = Subscription::join(&config, &settings.verdicts, Arc::new(BrokerHealth::default()))?;
+        let subscription = Subscription::open(&config, &settings.verdicts, Arc::default(), &Progress::default())?;
+        subscription.subscribe()?;
         let inputs = Inputs::open(InputSource {
             kafka: settings.kafka.clone(),
             group: settings.group.clone(),

@@ -221,6 +221,8 @@ pub fn lone_consumer(config: &ClientConfig, health: Arc<BrokerHealth>) -> Result
 pub struct BrokerHealth {
     down: AtomicBool,
     refused: AtomicBool,
+    /// A client may have lost all its brokers for good.
+    lost: AtomicBool,
     last: Mutex<Option<String>>,
     /// The highest version of TxnOffsetCommit that all brokers know which were asked.
     offset_commits: AtomicI16,
@@ -228,8 +230,8 @@ pub struct BrokerHealth {
 
 impl Default for BrokerHealth {
     fn default() -> BrokerHealth {
-        let (down, refused, last) = (AtomicBool::default(), AtomicBool::default(), Mutex::default());
-        BrokerHealth { down, refused, last, offset_commits: AtomicI16::new(i16::MAX) }
+        let (down, refused, lost) = (AtomicBool::default(), AtomicBool::default(), AtomicBool::default());
+        BrokerHealth { down, refused, lost, last: Mutex::default(), offset_commits: AtomicI16::new(i16::MAX) }
     }
 }
 
@@ -265,6 +267,23 @@ impl BrokerHealth {
         if self.down.swap(false, Ordering::Relaxed) {
             log_events::kafka::BrokerReachable {}.log();
         }
+    }
+
+    /// Hears a line of a client's log.
+    pub(super) fn hear(&self, facility: &str, line: &str) {
+        if lines::names_no_broker(facility, line) {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A client was told of no broker at all, and may have lost those it knew for good: others are to take its place.
+    pub fn has_lost_brokers(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// As [`BrokerHealth::has_lost_brokers`]; from now on it is about new clients.
+    pub fn take_lost(&self) -> bool {
+        self.lost.swap(false, Ordering::Relaxed)
     }
 
     /// No broker can be reached.

@@ -11,6 +11,7 @@
 //! Soundness, in one place: the client owns its reports, which are freed after `rd_kafka_destroy` has ended all threads that
 //! use them; lists and messages are looked at as plain memory, field by field.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{NonNull, null};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::batch::Entry;
 use super::failure::{self, Failure};
@@ -41,8 +42,8 @@ pub trait Membership: Reports {
         let _ = rebalance.answer();
     }
 
-    /// A commit that was not waited for failed.
-    fn commit_failed(&self, _failure: &Failure) {}
+    /// How a commit ended that was not waited for: partitions and the next offset to read, or why not.
+    fn commit_ended(&self, _committed: Result<&[(i32, i64)], &Failure>) {}
 }
 
 /// A change of a member's partitions.
@@ -218,7 +219,7 @@ impl<R: Membership> NativeConsumer<R> {
         succeeded(unsafe { ffi::rd_kafka_resume_partitions(self.as_ptr(), list.ptr()) })
     }
 
-    /// Commits the list's offsets; waits for the answer, or lets [`Membership::commit_failed`] have it.
+    /// Commits the list's offsets; waits for the answer, or lets [`Membership::commit_ended`] have it.
     pub fn commit(&self, list: &TopicPartitionList, wait: bool) -> Result<(), Failure> {
         succeeded(unsafe { ffi::rd_kafka_commit(self.as_ptr(), list.ptr(), c_int::from(!wait)) })
     }
@@ -255,6 +256,18 @@ impl<R: Membership> NativeConsumer<R> {
             )
         })?;
         Ok((low, high))
+    }
+
+    /// The offsets behind the last records of partitions, asked of their leaders: all of them, or none.
+    pub fn ends(&self, topic: &str, partitions: &[i32], timeout: Duration) -> Result<BTreeMap<i32, i64>, Failure> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions {
+            // In place of a time stamp.
+            list.add_partition_offset(topic, partition, Offset::End)?;
+        }
+        succeeded(unsafe { ffi::rd_kafka_offsets_for_times(self.as_ptr(), list.ptr(), milliseconds(timeout)) })?;
+        let end = |entry: ListEntry| entry.check().map(|()| (entry.partition, entry.offset));
+        entries(unsafe { &*list.ptr() }).map(end).collect()
     }
 
     /// As [`NativeConsumer::watermarks`], by the last fetch: nothing is asked of a broker.
@@ -320,13 +333,18 @@ unsafe extern "C" fn on_rebalance<R: Membership>(
 unsafe extern "C" fn on_commit<R: Membership>(
     _client: *mut sys::rd_kafka_t,
     code: c_int,
-    _list: *mut sys::rd_kafka_topic_partition_list_t,
+    list: *mut sys::rd_kafka_topic_partition_list_t,
     opaque: *mut c_void,
 ) {
-    // Not a failure: there was nothing to commit.
-    if code != 0 && failure::code(code) != rdkafka::error::RDKafkaErrorCode::NoOffset {
-        // SAFETY: `opaque` is the reports.
-        unsafe { (*opaque.cast::<R>()).commit_failed(&Failure::of(code)) }
+    // SAFETY: `opaque` is the reports; the list, if any, is alive for the call.
+    let (reports, list) = unsafe { (&*opaque.cast::<R>(), list.as_ref()) };
+    if code == 0 {
+        let committed: Vec<_> =
+            list.into_iter().flat_map(entries).map(|entry| (entry.partition, entry.offset)).collect();
+        reports.commit_ended(Ok(&committed));
+    } else if failure::code(code) != rdkafka::error::RDKafkaErrorCode::NoOffset {
+        // Else it is no failure: there was nothing to commit.
+        reports.commit_ended(Err(&Failure::of(code)));
     }
 }
 

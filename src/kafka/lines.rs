@@ -19,6 +19,13 @@ pub(super) fn changed_topic_id<'a>(facility: &str, line: &'a str) -> Option<(&'a
     Some((topic.rsplit_once("Topic ").map_or(topic, |(_, topic)| topic), old.trim(), id.trim()))
 }
 
+/// Whether a line of `debug=metadata`, `0 brokers, COUNT topics`, says that a broker's answer named no broker at all, as when a
+/// pause of the controller has fenced all of them. librdkafka 2.10 to 2.15 then drops those it knows, and may be left without
+/// any for ever, or with partitions that none of its threads serves (confluentinc/librdkafka#5301).
+pub(super) fn names_no_broker(facility: &str, line: &str) -> bool {
+    facility == "METADATA" && line.contains(": 0 brokers, ")
+}
+
 /// The partition of a line that says that librdkafka goes on elsewhere: `TOPIC [PARTITION]: offset reset (at …`, the only
 /// way in which it tells.
 pub(super) fn reset_partition(facility: &str, line: &str) -> Option<i32> {
@@ -37,6 +44,13 @@ mod tests {
         assert_eq!(changed_topic_id("METADATA", &line), Some(("transactions.v2", old, new)));
         assert_eq!(changed_topic_id("TOPIC", &line), None);
         assert_eq!(changed_topic_id("METADATA", "Topic transactions.v2 [0] Leader 1 Epoch 0"), None);
+    }
+
+    #[test]
+    fn an_answer_without_brokers_is_read_from_librdkafkas_line_and_from_no_other() {
+        assert!(names_no_broker("METADATA", "[thrd:main]: 127.0.0.1:9092/1: 0 brokers, 1 topics"));
+        assert!(!names_no_broker("METADATA", "[thrd:main]: 127.0.0.1:9092/1: 10 brokers, 1 topics"));
+        assert!(!names_no_broker("BROKER", "[thrd:main]: 127.0.0.1:9092/1: 0 brokers, 1 topics"));
     }
 
     #[test]

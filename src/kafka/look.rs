@@ -1,5 +1,6 @@
 //! A look at single records, without a place in any group: what a topic held last, what stands at an offset.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,11 @@ impl Look {
         let (_, end) = self.0.watermarks(topic, partition, timeout)?;
         let is_empty = end > from && self.at(topic, partition, from, timeout)?.is_none();
         Ok(is_empty.then_some(end))
+    }
+
+    /// The offsets behind the last records of partitions: all of them, or none.
+    pub fn ends(&self, topic: &str, partitions: &[i32], timeout: Duration) -> Result<BTreeMap<i32, i64>, Failure> {
+        self.0.ends(topic, partitions, timeout)
     }
 
     /// Reads from an offset on until the end, or until `on` has seen enough.

@@ -12,6 +12,7 @@
 //!  look          single records, without a place in any group
 //!  message       librdkafka's message as plain memory: error codes are integers
 //!  position      where a partition goes on whose log does not have what comes next
+//!  progress      what a member has committed, for whoever watches it
 //!  failure       a call that failed, and whether to repeat it
 //!  client        what every client shares: properties, log lines, the last error
 //!  oauth         tokens for SASL/OAUTHBEARER, kept fresh
@@ -32,6 +33,7 @@ mod native;
 pub mod oauth;
 pub mod outbox;
 pub mod position;
+pub mod progress;
 pub mod startup;
 pub mod statistics;
 pub mod subscription;

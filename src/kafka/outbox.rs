@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::client::BrokerHealth;
+use super::client::{self, BrokerHealth};
 use super::failure::{self, Failure};
 use super::native::{Deliveries, NativeProducer, Reports, Settled, headers_size};
 pub use super::native::{GroupMetadata, Headers, ProduceBuffer, Produced};
@@ -47,6 +48,8 @@ struct Ledger {
     failure: Mutex<Option<Undelivered>>,
     refused: Mutex<Vec<Refused>>,
     health: Arc<BrokerHealth>,
+    /// The user wants to see librdkafka's debug lines.
+    is_debugged: bool,
     metrics: Client,
 }
 
@@ -94,6 +97,13 @@ impl Deliveries for Ledger {
 }
 
 impl Reports for Ledger {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.health.hear(facility, line);
+        if self.is_debugged || !matches!(level, RDKafkaLogLevel::Debug) {
+            client::log(level, facility, line);
+        }
+    }
+
     fn error(&self, code: RDKafkaErrorCode, reason: &str) {
         self.health.report(code, reason);
     }
@@ -189,6 +199,8 @@ impl Outbox {
     /// A producer of `config` (see [`super::client::transactional_config`], [`super::client::idempotent_config`]) to
     /// `topics`.
     pub fn open(config: &ClientConfig, topics: &[&str], health: Arc<BrokerHealth>) -> KafkaResult<Outbox> {
+        let mut config = config.clone();
+        let is_debugged = client::overhear(&mut config, "metadata");
         let ledger = Ledger {
             undelivered: (0..BATCHES).map(|_| AtomicI64::new(0)).collect(),
             largest_refused: Kind::ALL.map(|_| AtomicUsize::new(0)),
@@ -196,9 +208,10 @@ impl Outbox {
             failure: Mutex::default(),
             refused: Mutex::default(),
             health,
+            is_debugged,
             metrics: Client::opened(Role::Producer),
         };
-        Ok(Outbox { producer: NativeProducer::open(config, topics, ledger)? })
+        Ok(Outbox { producer: NativeProducer::open(&config, topics, ledger)? })
     }
 
     fn ledger(&self) -> &Ledger {

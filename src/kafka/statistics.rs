@@ -8,7 +8,6 @@
 //! What the fields mean: STATISTICS.md of librdkafka. Times are microseconds where not said otherwise.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -166,19 +165,6 @@ impl Statistics {
         .collect()
     }
 
-    /// Partitions of `topic` that are read from a broker which has not answered for longer than `limit`, or from none, while
-    /// nothing of theirs waits here.
-    pub fn silent(&self, topic: &str, limit: Duration) -> Vec<i32> {
-        let limit = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
-        let answers = |id: i32| {
-            let mut known = self.brokers.values().filter(|broker| broker.nodeid == id && broker.source != "logical");
-            known.any(|broker| broker.is_up() && (broker.waitresp_cnt == 0 || broker.rxidle <= limit))
-        };
-        let partitions = self.topics.get(topic).into_iter().flat_map(|topic| topic.partitions.values());
-        let wanted = partitions.filter(|partition| partition.desired && partition.fetchq_cnt == 0);
-        wanted.filter(|partition| !answers(partition.broker)).map(|partition| partition.partition).collect()
-    }
-
     /// A consumer's messages.
     pub fn consumed(&self) -> Messages {
         let partitions = || self.topics.values().flat_map(|topic| topic.partitions.values());
@@ -266,31 +252,6 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_partition_is_silent_where_its_broker_does_not_answer() {
-        let json = |state: &str, waiting: u32, idle: i64, queued: u32| {
-            format!(
-                r#"{{"brokers": {{"a": {{"nodeid": 1, "source": "learned", "state": "{state}", "waitresp_cnt": {waiting}, "rxidle": {idle}}},
-                "b": {{"nodeid": 2, "source": "learned", "state": "UP", "rxidle": 5}}}},
-                "topics": {{"t": {{"partitions": {{
-                    "0": {{"partition": 0, "desired": true, "broker": 1, "fetchq_cnt": {queued}}},
-                    "1": {{"partition": 1, "desired": true, "broker": 2}},
-                    "2": {{"partition": 2, "desired": false, "broker": 1}}}}}}}}}}"#
-            )
-        };
-        for (state, waiting, idle, queued, silent) in [
-            ("UP", 1, 1_000_000, 0, false),
-            ("UP", 1, 2_500_000, 0, true),
-            ("UP", 0, 2_500_000, 0, false),
-            ("UP", 1, 2_500_000, 7, false),
-            ("DOWN", 0, -1, 0, true),
-        ] {
-            let json = json(state, waiting, idle, queued);
-            let found = Statistics::read(json.as_bytes()).expect("JSON").silent("t", Duration::from_secs(2));
-            assert_eq!(found, if silent { vec![0] } else { vec![] }, "{json}");
-        }
-    }
 
     #[test]
     fn a_consumer_is_read() {

@@ -24,6 +24,7 @@ use super::consumer::NativeConsumer;
 use super::failure::Failure;
 use super::outbox::GroupMetadata;
 use super::position::{Committed, NO_EPOCH, Next, Offsets};
+use super::progress::Progress;
 pub use super::statistics::PartitionLag;
 use crate::log_events;
 use crate::telemetry::clients::{Client, Role};
@@ -33,9 +34,6 @@ mod events;
 mod offsets;
 
 pub use self::events::Events;
-
-/// A broker that has not answered a fetch for so much longer than that may wait does not answer.
-const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// Something that happened to this member's partitions; to be answered in order.
 #[derive(Debug)]
@@ -75,42 +73,26 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Joins the group of `config` (see [`client::consumer_config`]) on `topic`.
+    /// A member of the group of `config` (see [`client::consumer_config`]) on `topic`, which has not joined yet. What it commits
+    /// shows in `progress`.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
-    pub fn join(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> Result<Subscription, KafkaError> {
-        let subscription = Subscription::open(config, topic, health)?;
-        subscription.subscribe().map_err(|failure| KafkaError::Subscription(failure.to_string()))?;
-        Ok(subscription)
-    }
-
-    /// Joins the group that it was opened for.
-    ///
-    /// # Errors
-    /// librdkafka refuses.
-    pub fn subscribe(&self) -> Result<(), Failure> {
-        self.consumer.subscribe(&[&self.topic])
-    }
-
-    /// As [`Subscription::join`], without joining yet.
-    ///
-    /// # Errors
-    /// librdkafka refuses the configuration.
-    pub fn open(config: &ClientConfig, topic: &str, health: Arc<BrokerHealth>) -> Result<Subscription, KafkaError> {
+    pub fn open(
+        config: &ClientConfig,
+        topic: &str,
+        health: Arc<BrokerHealth>,
+        progress: &Progress,
+    ) -> Result<Subscription, KafkaError> {
         let mut config = config.clone();
         let is_debugged = client::overhear(&mut config, "metadata");
-        // A fetch waits so long for records to come.
-        let fetch_wait = config.get("fetch.wait.max.ms").and_then(|wait| wait.trim().parse().ok()).unwrap_or(500);
-        let fetch_wait = Duration::from_millis(fetch_wait);
         let events = Events {
             topic: topic.to_owned(),
             changes: Mutex::default(),
             leaving: AtomicBool::new(false),
             health,
             lag: Mutex::default(),
-            silent: Mutex::default(),
-            silence: SILENCE + fetch_wait,
+            progress: progress.clone(),
             resets: Mutex::default(),
             topic_id: Mutex::default(),
             is_debugged,
@@ -127,6 +109,14 @@ impl Subscription {
             failed: Cell::new(None),
             refused: RefCell::new(None),
         })
+    }
+
+    /// Joins the group that it was opened for.
+    ///
+    /// # Errors
+    /// librdkafka refuses.
+    pub fn subscribe(&self) -> Result<(), KafkaError> {
+        self.consumer.subscribe(&[&self.topic]).map_err(|failure| KafkaError::Subscription(failure.to_string()))
     }
 
     /// Serves librdkafka's events: changes, lines, errors. What they say is asked for by the methods below.
@@ -187,6 +177,7 @@ impl Subscription {
                 self.owned.push(partition);
             }
         }
+        self.progress().take(partitions);
         self.consumer.answer(&self.list(partitions), true)
     }
 
@@ -201,22 +192,32 @@ impl Subscription {
     /// Gives partitions up.
     pub fn release(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         self.owned.retain(|owned| !partitions.contains(owned));
+        self.progress().give_up(partitions);
         self.consumer.answer(&self.list(partitions), false)
     }
 
     /// Goes on with these offsets. What was fetched before and not yet read is not delivered any more.
     pub fn seek(&self, to: &Offsets, timeout: Duration) -> Result<(), Failure> {
         let list = offsets::list(&self.topic, to.iter().map(|(&partition, &next)| (partition, next, "")))?;
-        self.consumer.seek(&list, timeout)
+        self.consumer.seek(&list, timeout)?;
+        self.progress().begin(to);
+        Ok(())
+    }
+
+    /// What this member has committed.
+    pub fn progress(&self) -> &Progress {
+        &self.consumer.reports().progress
     }
 
     /// Leaves a partition alone until [`Subscription::resume`].
     pub fn pause(&self, partition: i32) -> Result<(), Failure> {
+        self.progress().give_up(&[partition]);
         self.consumer.pause(&self.list(&[partition]))
     }
 
     /// Goes on with a paused partition.
     pub fn resume(&self, partition: i32) -> Result<(), Failure> {
+        self.progress().take(&[partition]);
         self.consumer.resume(&self.list(&[partition]))
     }
 
@@ -277,7 +278,14 @@ impl Subscription {
 
     /// Commits the next offset to read of each partition; waits for the answer, or has it logged where it is a failure.
     pub fn commit(&self, next: &Offsets, wait: bool) -> Result<(), Failure> {
-        if next.is_empty() { Ok(()) } else { self.consumer.commit(&self.to_commit(next)?, wait) }
+        if next.is_empty() {
+            return Ok(());
+        }
+        self.consumer.commit(&self.to_commit(next)?, wait)?;
+        if wait {
+            self.progress().committed(next);
+        }
+        Ok(())
     }
 
     /// Commits the next offset to read of each partition, with a note for its next owner, and waits for the answer. The
@@ -350,16 +358,10 @@ impl Subscription {
         lag
     }
 
-    /// Owned partitions whose broker does not answer, by librdkafka's last statistics.
-    pub fn silent(&self) -> Vec<i32> {
-        let mut silent = self.consumer.reports().silent.lock().map(|silent| silent.clone()).unwrap_or_default();
-        silent.retain(|partition| self.owned.contains(partition));
-        silent
-    }
-
     /// Leaves the group at once, so that the others need not wait for the session to time out. `unanswered` are changes
     /// that were taken but not answered: the group waits for them.
     pub fn leave(mut self, unanswered: impl IntoIterator<Item = Change>) {
+        self.progress().end();
         for change in unanswered {
             let outcome = match &change {
                 Change::Assigned(partitions) => self.accept(partitions),

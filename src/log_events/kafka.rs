@@ -63,8 +63,9 @@ log_events! {
     warn "topic-recreated" "the input topic was deleted and made again; joining the group again"
     TopicRecreated<'a> { thread: &'a str as value, topic: &'a str as value }
 
-    /// A scoring thread cannot go back to the last commit with the client that it has, whatever keeps that from it.
-    warn "member-stuck" "the way back to the last commit is not found; joining the group again"
+    /// A scoring thread gets nowhere with the client that it has: it cannot go back to the last commit, reads nothing though there
+    /// are records, or was told of no broker at all.
+    warn "member-stuck" "joining the consumer group again with a new client"
     MemberStuck<'a> { thread: &'a str as value, reason: &'a str as value }
 
     /// A scoring thread is no member any more.

@@ -63,7 +63,7 @@ impl Deliveries {
         }
     }
 
-    #[cfg(test)]
+    /// Nothing is uncommitted.
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty() && self.settled.is_empty() && self.ready.is_empty() && self.counted.is_none()
     }

@@ -111,12 +111,13 @@ impl CommitThread {
         }
     }
 
-    /// Asks for the end of the submitted transaction, done or not, and waits for it.
-    pub(super) fn give_up(&mut self) -> Option<Outcome> {
+    /// Asks for the end of the submitted transaction, done or not, and waits for it where that `is_waited_for`.
+    pub(super) fn give_up(&mut self, is_waited_for: bool) -> Option<Outcome> {
         self.shared.given_up.store(true, Ordering::Release);
         // Two calls may be under way, one after the other; one that should have returned long ago is not waited for.
         let limit = ATTEMPT * 2 + Duration::from_secs(1);
-        let outcome = self.outcome(if self.in_call() > NO_RETURN { Duration::ZERO } else { limit });
+        let is_waited_for = is_waited_for && self.in_call() <= NO_RETURN;
+        let outcome = self.outcome(if is_waited_for { limit } else { Duration::ZERO });
         self.shared.given_up.store(false, Ordering::Release);
         outcome
     }

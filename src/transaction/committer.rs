@@ -326,10 +326,11 @@ impl Committer {
         Ok(())
     }
 
-    /// Lets the submitted transaction end, one way or the other; returns whether it was committed. Before
-    /// [`Committer::start_over`].
-    pub fn await_in_flight(&mut self) -> bool {
-        matches!(self.commit_thread.as_mut().and_then(CommitThread::give_up), Some(Ok(_)))
+    /// Lets the submitted transaction end, one way or the other, unless its producer has `lost` its brokers; returns whether it
+    /// was committed. Before [`Committer::start_over`].
+    pub fn await_in_flight(&mut self, lost: bool) -> bool {
+        let outcome = self.commit_thread.as_mut().and_then(|commit_thread| commit_thread.give_up(!lost));
+        matches!(outcome, Some(Ok(_)))
     }
 
     /// Throws away everything since the last commit and starts over with new producers.

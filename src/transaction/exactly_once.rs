@@ -70,7 +70,7 @@ impl Transactions {
         self.is_pending
     }
 
-    #[cfg(test)]
+    /// Nothing is uncommitted.
     pub(super) fn is_empty(&self) -> bool {
         !self.is_open && !self.is_pending
     }

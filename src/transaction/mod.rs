@@ -28,7 +28,7 @@ mod sending;
 mod severity;
 mod size_limits;
 mod timing;
-mod waiting;
+pub mod waiting;
 
 use std::time::Duration;
 
@@ -184,7 +184,6 @@ impl Uncommitted {
     }
 
     /// Nothing is uncommitted.
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         match self {
             Uncommitted::ExactlyOnce(transactions) => transactions.is_empty(),

@@ -7,6 +7,9 @@ use super::{GIVE_UP, Interruption};
 use crate::kafka::failure::Failure;
 use crate::log_events;
 
+/// Why clients are replaced that were told of no broker.
+pub const LOST: &str = "the cluster named no broker for a while: going on with new clients";
+
 impl Committer {
     /// Calls until it succeeds, fails for good or shutdown does not wait any longer.
     pub(super) fn repeat(
@@ -34,7 +37,7 @@ impl Committer {
         }
     }
 
-    /// Not ready while output stands still since `began`; an error when a drain took too long.
+    /// Not ready while output stands still since `began`; an error when that, or a drain, took too long.
     pub(super) fn check_timeout(&mut self, began: Instant, stall: &str) -> Result<(), Interruption> {
         self.serve();
         if self.shutdown.is_aborted() {
@@ -45,6 +48,13 @@ impl Committer {
             if drain_began.elapsed() > self.settings.drain_timeout {
                 return Err(Interruption::Aborted);
             }
+        }
+        if self.health.has_lost_brokers() {
+            return Err(Interruption::RollBack(LOST.into()));
+        }
+        // A producer that gets nowhere while brokers can be reached: the work is done again by another one.
+        if began.elapsed() > GIVE_UP && !self.health.is_down() {
+            return Err(Interruption::RollBack(format!("{stall}: {}", self.health.last_error())));
         }
         if !self.stalled && began.elapsed() > STALL {
             self.stall(stall, &self.health.last_error());

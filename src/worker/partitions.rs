@@ -81,20 +81,21 @@ impl ScoringThread {
         self.instruments.lag(&self.settings.input_topic, partition, 0, 0.0);
     }
 
-    /// Throws away the work since the last commit and goes back to it. `None`: the way back could not be made.
-    pub(super) fn roll_back(&mut self, number: u32) -> Result<Option<Offsets>, Interruption> {
+    /// Throws away the work since the last commit and goes back to it. `None`: the way back could not be made. Where clients
+    /// have `lost` their brokers, the way back is another member's.
+    pub(super) fn roll_back(&mut self, number: u32, lost: bool) -> Result<Option<Offsets>, Interruption> {
         log_events::pipeline::WorkRedone { thread: &self.settings.name, reason: &self.reason }.log();
         self.instruments.redone();
-        if self.committer.await_in_flight() {
+        if self.committer.await_in_flight(lost) {
             self.counts.committed(&self.instruments);
         }
         self.counts.rolled_back(&self.instruments);
         if number > 1 {
             self.shutdown.wait((FIRST_BACKOFF * 2u32.saturating_pow(number - 2)).min(LONGEST_BACKOFF));
         }
-        let begun: Vec<i32> = self.protocol.positions().begun().collect();
+        let begun: Vec<i32> = if lost { Vec::new() } else { self.protocol.positions().begun().collect() };
         match self.committer.start_over().and_then(|()| self.rewind(&begun)) {
-            Ok(back) => Ok(Some(back)),
+            Ok(back) => Ok(Some(back).filter(|_| !lost)),
             // The broker is still not well. Nothing may be read until the way back is made.
             Err(Interruption::RollBack(reason)) => {
                 log_events::pipeline::RedoFailed { thread: &self.settings.name, reason: &reason }.log();
@@ -280,15 +281,17 @@ impl ScoringThread {
     /// Leaves the group and joins it with a new client. The one before would go on asking the leaders of the topic that is gone:
     /// librdkafka 2.12 takes new ones for outdated while their epochs are lower (`rd_kafka_toppar_leader_update`).
     #[cold]
-    pub(super) fn rejoin(&mut self, left: Offsets) -> Result<(), Interruption> {
+    pub(super) fn rejoin(&mut self, mut left: Offsets) -> Result<(), Interruption> {
         let (thread, topic) = (&self.settings.name, &self.settings.input_topic);
         if self.subscription.is_recreated() {
             log_events::kafka::TopicRecreated { thread, topic }.log();
         } else {
             log_events::kafka::MemberStuck { thread, reason: &self.reason }.log();
+            left.clear();
         }
         self.readiness.hold(thread, "joining the consumer group again");
-        let opened = Subscription::open(&self.settings.consumer, &self.settings.input_topic, self.health.clone());
+        let progress = self.subscription.progress();
+        let opened = Subscription::open(&self.settings.consumer, topic, self.health.clone(), progress);
         let failed = |error: &dyn std::fmt::Display| Interruption::Fatal(format!("Kafka consumer: {error}"));
         let mut before = std::mem::replace(&mut self.subscription, opened.map_err(|error| failed(&error))?);
         for partition in before.owned().to_vec() {
@@ -346,11 +349,23 @@ impl ScoringThread {
             let end = look.and_then(|look| {
                 look.end_behind(&self.settings.input_topic, partition, next.offset, INSPECTION_TIMEOUT)
             });
-            if let Ok(Some(offset)) = end {
-                self.handle(Event::Passed { partition, offset })?;
+            match end {
+                Ok(Some(offset)) => self.handle(Event::Passed { partition, offset })?,
+                Ok(None) => {}
+                // By another client: this one may have lost its brokers.
+                Err(_) => self.look = None,
             }
         }
         Ok(())
+    }
+
+    /// Whether every partition was read to where its log ended at the last fetch.
+    pub(super) fn is_caught_up(&self) -> bool {
+        let is_read = |partition| {
+            let (next, log) = (self.protocol.positions().next(partition), self.subscription.log(partition));
+            next.zip(log).is_some_and(|(next, (_, end))| next.offset >= end)
+        };
+        self.idle && self.protocol.active().all(is_read)
     }
 
     pub(super) fn publish_lag(&self) {
@@ -360,22 +375,6 @@ impl ScoringThread {
             let age = read.map_or(0, |read| (now - read).max(0));
             let seconds = if lag.records > 0 { age as f64 / 1000.0 } else { 0.0 };
             self.instruments.lag(&self.settings.input_topic, lag.partition, lag.records, seconds);
-        }
-    }
-
-    /// Not ready while the broker of a partition does not answer, at two looks in a row: nothing of it is read.
-    pub(super) fn look_for_silence(&mut self) {
-        let mut silent = self.subscription.silent();
-        silent.retain(|partition| self.protocol.is_active(*partition));
-        silent.sort_unstable();
-        let name = format!("{} input", self.settings.name);
-        let before = std::mem::replace(&mut self.silent, silent);
-        match self.silent.iter().find(|partition| before.contains(partition)) {
-            Some(partition) => {
-                self.readiness.hold(&name, format!("the broker of partition {partition} does not answer"))
-            }
-            None if !before.is_empty() => self.readiness.clear(&name),
-            None => {}
         }
     }
 

@@ -154,6 +154,12 @@ impl Protocol {
                     self.partitions.insert(*partition, Phase::Active);
                 }
             }
+            Event::CaughtUp => {
+                // There is nothing to throw away any more, and no record whose commit could show that.
+                if !self.is_rewinding && self.uncommitted.is_empty() && !self.positions.has_unread() {
+                    self.committed(&mut effects);
+                }
+            }
             Event::Unreadable(partition) => self.pursue(Goal::Pause(partition), &mut effects),
             Event::Stop => self.pursue(Goal::Stop, &mut effects),
         }
@@ -210,7 +216,7 @@ impl Protocol {
         }
     }
 
-    /// Something was committed: what was thrown away before is no loop.
+    /// Something was committed, or nothing is left to be: what was thrown away before is no loop.
     fn committed(&mut self, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.roll_backs) > 1 {
             effects.push(Effect::ClearReadiness);
@@ -239,6 +245,8 @@ impl Protocol {
         let left = all.iter().filter_map(|&partition| Some((partition, self.positions.next(partition)?)));
         effects.push(Effect::Rejoin { left: left.collect() });
         self.positions.forget(&all);
+        // There is nothing to go back to.
+        self.is_rewinding = false;
     }
 
     fn failed(&mut self, failed: Failed, effects: &mut Vec<Effect>) {

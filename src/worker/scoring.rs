@@ -47,6 +47,9 @@ impl ScoringThread {
 
     fn score(&mut self, batch: Batch<'_>) -> Result<NotScored, Interruption> {
         self.idle = batch.is_empty();
+        if self.idle {
+            self.subscription.progress().emptied();
+        }
         if !self.idle && self.subscription.is_recreated() {
             // None of these are of the topic that the offsets so far are of.
             return Ok(NotScored { is_outdated: true, ..NotScored::default() });

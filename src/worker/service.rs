@@ -14,10 +14,12 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use super::thread::{Ended, ScoringThread, ThreadSettings};
+use super::watch::Watcher;
 use crate::drift::DriftSettings;
 use crate::kafka::client;
 use crate::kafka::oauth;
 use crate::kafka::position::Reset;
+use crate::kafka::progress::Progress;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
@@ -98,6 +100,7 @@ impl StartError {
 /// A worker whose threads run.
 pub struct Worker {
     threads: Vec<JoinHandle<Result<Ended, Interruption>>>,
+    watcher: JoinHandle<()>,
 }
 
 /// How a worker ended.
@@ -171,13 +174,23 @@ impl Worker {
             challenger: settings.topics.challenger.clone(),
         };
         let mut threads = Vec::with_capacity(settings.threads);
+        let mut watcher = Watcher {
+            input_topic: settings.topics.input.clone(),
+            consumer: client::consumer_config(&settings.kafka, &settings.group, 0, 1),
+            commit_interval: settings.commit_interval,
+            readiness: readiness.clone(),
+            shutdown: shutdown.clone(),
+            threads: Vec::with_capacity(settings.threads),
+        };
         for number in 0..settings.threads {
             let thread = thread_settings(settings, destination.clone(), number);
             let (seat, readiness, shutdown) = (exchange.seat(number), readiness.clone(), shutdown.clone());
+            let progress = Progress::default();
+            watcher.threads.push((thread.name.clone(), progress.clone()));
             let builder = std::thread::Builder::new().name(thread.name.clone());
             let handle = builder.spawn(move || {
                 let alarm = Alarm { shutdown: shutdown.clone(), armed: true };
-                let outcome = match ScoringThread::start(thread, seat, readiness, shutdown) {
+                let outcome = match ScoringThread::start(thread, seat, readiness, progress, shutdown) {
                     // Asked to stop before anything was read.
                     Err(Interruption::Aborted) => Ok(Ended { drained: true }),
                     started => started.and_then(ScoringThread::run),
@@ -187,8 +200,10 @@ impl Worker {
             });
             threads.push(handle.map_err(StartError::Thread)?);
         }
+        let builder = std::thread::Builder::new().name("watcher".into());
+        let watcher = builder.spawn(move || watcher.run()).map_err(StartError::Thread)?;
         readiness.clear("start");
-        Ok(Worker { threads })
+        Ok(Worker { threads, watcher })
     }
 
     /// Waits until all threads have left the group.
@@ -202,6 +217,8 @@ impl Worker {
                 Err(_) => outcome.failures.push("a scoring thread panicked".into()),
             }
         }
+        // It ends when they are told to.
+        let _ = self.watcher.join();
         outcome
     }
 

@@ -22,6 +22,7 @@ use crate::kafka::batch::BatchBuffer;
 use crate::kafka::client::BrokerHealth;
 use crate::kafka::look::Look;
 use crate::kafka::position::{Offsets, Reset};
+use crate::kafka::progress::Progress;
 use crate::kafka::subscription::{Change, Subscription};
 use crate::log_events;
 use crate::model::exchange::{Seat, ThreadChallenger, ThreadModel};
@@ -32,6 +33,7 @@ use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Readiness;
 use crate::transaction::committer::{CommitSettings, Committer};
 use crate::transaction::pause::Pause;
+use crate::transaction::waiting::LOST;
 use crate::transaction::{Interruption, Step, severity};
 
 /// How often membership changes and the client's events are looked for while records flow.
@@ -102,8 +104,8 @@ pub struct ScoringThread {
     pub(super) idle: bool,
     /// Looks at single records, once that was needed.
     pub(super) look: Option<Look>,
-    /// Partitions whose broker did not answer at the last look.
-    pub(super) silent: Vec<i32>,
+    /// What the transaction commits that is being ended.
+    submitted: Offsets,
     /// Partitions of a topic that was deleted and made again, of which that is said already.
     pub(super) left: Offsets,
 }
@@ -114,6 +116,7 @@ impl ScoringThread {
         settings: ThreadSettings,
         seat: Seat,
         readiness: Readiness,
+        progress: Progress,
         shutdown: Shutdown,
     ) -> Result<ScoringThread, Interruption> {
         readiness.hold(&settings.name, "joining the consumer group");
@@ -129,7 +132,8 @@ impl ScoringThread {
         let writer = Writer::new(settings.destination.clone(), settings.amount_feature.clone());
         let committer =
             Committer::open(settings.commit.clone(), topics, health.clone(), shutdown.clone(), readiness.clone())?;
-        let subscription = Subscription::join(&settings.consumer, &settings.input_topic, health.clone())
+        let subscription = Subscription::open(&settings.consumer, &settings.input_topic, health.clone(), &progress)
+            .and_then(|subscription| subscription.subscribe().map(|()| subscription))
             .map_err(|error| Interruption::Fatal(format!("Kafka consumer: {error}")))?;
         let mut thread = ScoringThread {
             buffer: BatchBuffer::new(settings.max_batch),
@@ -158,7 +162,7 @@ impl ScoringThread {
             events_served: Instant::now(),
             idle: true,
             look: None,
-            silent: Vec::new(),
+            submitted: Offsets::new(),
             left: Offsets::new(),
         };
         thread.fit_amount();
@@ -251,8 +255,11 @@ impl ScoringThread {
                 happened = Some(Event::Begun { partition, next, commit: true });
             }
             Effect::RollBack { number } => {
-                if let Some(back) = self.roll_back(number)? {
-                    return Ok(self.step(Event::Rewound(&back)));
+                let lost = self.health.take_lost();
+                match self.roll_back(number, lost)? {
+                    Some(back) => return Ok(self.step(Event::Rewound(&back))),
+                    None if lost => happened = Some(Event::Outdated),
+                    None => {}
                 }
             }
             Effect::Pause(partition) => self.pause(partition)?,
@@ -283,6 +290,7 @@ impl ScoringThread {
             }
             Step::Submit { producer, offsets } => {
                 self.committer.submit(producer, &offsets, &self.subscription)?;
+                self.submitted = offsets;
                 return Ok(Some(Event::Submitted));
             }
             Step::AwaitCommit => {
@@ -298,7 +306,10 @@ impl ScoringThread {
                 return Ok(wait.then_some(Event::Committed));
             }
             Step::CountsSubmitted => self.counts.submitted(),
-            Step::CountsCommitted => self.counts.committed(&self.instruments),
+            Step::CountsCommitted => {
+                self.subscription.progress().committed(&std::mem::take(&mut self.submitted));
+                self.counts.committed(&self.instruments);
+            }
             Step::AllCommitted => self.counts.all_committed(&self.instruments),
         }
         Ok(None)
@@ -311,6 +322,9 @@ impl ScoringThread {
         }
         while let Some(change) = self.unanswered.pop_front() {
             self.answer(change)?;
+        }
+        if self.health.has_lost_brokers() {
+            return Err(Interruption::RollBack(LOST.into()));
         }
         if self.protocol.is_rewinding() {
             self.leave_topic_that_is_gone()?;
@@ -333,12 +347,18 @@ impl ScoringThread {
         if self.lag_published.elapsed() >= LAG_INTERVAL {
             self.lag_published = Instant::now();
             self.publish_lag();
-            self.look_for_silence();
             self.committer.serve();
             self.protocol.positions_mut().tick();
             // Also where nothing comes: what librdkafka knows of the topic that is gone may keep it from the new one.
             self.leave_topic_that_is_gone()?;
+            if let Some(reason) = self.subscription.progress().distrusted() {
+                self.reason = reason;
+                return self.handle(Event::Outdated);
+            }
             self.pass_over_ends()?;
+            if self.is_caught_up() {
+                self.handle(Event::CaughtUp)?;
+            }
             self.try_again()?;
         }
         Ok(())

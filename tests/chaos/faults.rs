@@ -12,7 +12,7 @@ use super::checker::Checker;
 use super::cluster::Cluster;
 use super::fleet::{Fleet, faketime};
 use super::proxy::Network;
-use super::support::broker::java;
+use super::support::broker::quota;
 use super::traffic::Traffic;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -254,10 +254,11 @@ impl World {
             }
             Quota => {
                 let victim = self.fleet.name(random.below(self.fleet.len()));
+                let brokers = &self.fleet.topics.brokers;
                 let rates = "producer_byte_rate=20000,consumer_byte_rate=20000";
-                self.quota(&victim, &["--add-config", rates])?;
+                quota(brokers, &victim, &["--add-config", rates])?;
                 std::thread::sleep(some(random, 3_000, 8_000));
-                self.quota(&victim, &["--delete-config", "producer_byte_rate,consumer_byte_rate"])?;
+                quota(brokers, &victim, &["--delete-config", "producer_byte_rate,consumer_byte_rate"])?;
             }
             MessageRefused => {
                 let letters = |world: &World| {
@@ -286,16 +287,6 @@ impl World {
         self.cluster.nodes[node].start();
         self.cluster.nodes[node].wait_until_up();
         self.cluster.wait_until_whole(LIMIT)
-    }
-
-    fn quota(&self, client: &str, change: &[&str]) -> Result<(), String> {
-        let config = self.cluster.client();
-        let mut command = java();
-        command.args(["kafka.admin.ConfigCommand", "--bootstrap-server", config.get("bootstrap.servers").unwrap()]);
-        command.args(["--alter", "--entity-type", "clients", "--entity-name", client]).args(change);
-        let output = command.output().unwrap();
-        let text = || String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned();
-        if output.status.success() && !text().contains("Error") { Ok(()) } else { Err(format!("a quota: {}", text())) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::poison::good;
-use super::support::broker::{Broker, shared};
+use super::support::broker::{Broker, quota, shared};
 use super::support::process::Running;
 use super::support::topics::{Record, Topics, faults};
 use super::support::{CARD_ROWS, card_rows, python_tool, root, unique, wait_for};
@@ -261,6 +261,29 @@ fn an_idle_worker_whose_broker_hangs_is_not_ready() {
 }
 
 #[test]
+fn a_worker_whose_fetches_the_broker_holds_back_is_not_ready() {
+    const ROWS: usize = 20_000;
+    let topics = Topics::create(shared(), 2);
+    let client = unique("held-back");
+    let mut worker = topics.start_worker(&["-X", &format!("client.id={client}")]);
+    quota(&topics.brokers, &client, &["--add-config", "consumer_byte_rate=1000"]).unwrap();
+    let producer = topics.start_producer(10_000, ROWS, 12);
+    let reason = wait_for("the worker says that it is not ready", LIMIT, || {
+        let (status, body) = worker.get("/readyz");
+        (status == 503).then_some(body)
+    });
+    assert!(reason.contains("scoring-0 progress: partition"), "{reason}");
+    assert!(reason.contains("stands still: its log ends at"), "{reason}");
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    quota(&topics.brokers, &client, &["--delete-config", "consumer_byte_rate"]).unwrap();
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("all verdicts", ROWS, LIMIT);
+    worker.wait_until_ready();
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
 fn groups_whose_names_join_alike_do_not_fence_each_other() {
     const ROWS: usize = 2_000;
     let mut topics = Topics::create(shared(), 1);
@@ -297,13 +320,17 @@ fn at_least_once_commits_nothing_past_a_delivery_that_failed() {
     let worker = topics.start_worker(&arguments);
     let producer = topics.start_producer(2_500, ROWS, 12);
     let mut subscriber = topics.subscribe(&topics.output);
-    for _ in 0..3 {
+    // Until it hits a delivery that is on its way.
+    for _ in 0..12 {
         let seen = subscriber.seen.len();
         subscriber.wait_until("verdicts again", LIMIT, |all| all.len() > seen + 1_000);
         broker.signal("-STOP");
         // Longer than a message may take: those on their way fail, the ones before them were delivered.
         std::thread::sleep(Duration::from_millis(1_500));
         broker.signal("-CONT");
+        if worker.log().contains("not delivered") {
+            break;
+        }
     }
     assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
     let distinct = |seen: &[super::support::topics::Received]| {

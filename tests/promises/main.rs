@@ -4,6 +4,7 @@
 //! - `exactly_once`: one verdict per row, through kills, rebalances and broker restarts
 //! - `gaps`: nothing is skipped in silence, be it by retention, a topic made anew, or a group without offsets
 //! - `elections`: a leader that lacks the log's end: what it holds is scored, what is lost is said
+//! - `fenced`: a cluster that names no broker for a while is not the end of any client
 //! - `refused`: what a topic does not take stops neither the other records nor the other partitions
 //! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
 //! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers
@@ -29,6 +30,7 @@ mod challenger;
 mod drift;
 mod elections;
 mod exactly_once;
+mod fenced;
 mod foreign_model;
 mod gaps;
 mod http;

@@ -48,6 +48,11 @@ unsafe extern "C" {
         list: *mut rd_kafka_topic_partition_list_t,
         timeout: c_int,
     ) -> c_int;
+    pub(in crate::kafka) fn rd_kafka_offsets_for_times(
+        client: *mut rd_kafka_t,
+        list: *mut rd_kafka_topic_partition_list_t,
+        timeout: c_int,
+    ) -> c_int;
     pub(in crate::kafka) fn rd_kafka_query_watermark_offsets(
         client: *mut rd_kafka_t,
         topic: *const c_char,

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
@@ -12,6 +11,7 @@ use crate::kafka::consumer::{Membership, Rebalance};
 use crate::kafka::failure::Failure;
 use crate::kafka::lines;
 use crate::kafka::native::Reports;
+use crate::kafka::progress::Progress;
 use crate::kafka::statistics::{PartitionLag, Statistics};
 use crate::log_events;
 use crate::telemetry::clients::Client;
@@ -23,9 +23,7 @@ pub struct Events {
     pub(super) leaving: AtomicBool,
     pub(super) health: Arc<BrokerHealth>,
     pub(super) lag: Mutex<Vec<PartitionLag>>,
-    /// Partitions whose broker does not answer, and when that is a long time.
-    pub(super) silent: Mutex<Vec<i32>>,
-    pub(super) silence: Duration,
+    pub(super) progress: Progress,
     /// Partitions whose position librdkafka found outside of their log.
     pub(super) resets: Mutex<Vec<i32>>,
     /// The topic's id (KIP-516), as the broker named it last.
@@ -42,6 +40,7 @@ impl Reports for Events {
         {
             *known = Some(id.to_owned());
         }
+        self.health.hear(facility, message);
         if matches!(level, RDKafkaLogLevel::Debug) && !self.is_debugged {
             return;
         }
@@ -66,9 +65,6 @@ impl Reports for Events {
         if let Ok(mut slot) = self.lag.lock() {
             *slot = statistics.lag(&self.topic);
         }
-        if let Ok(mut slot) = self.silent.lock() {
-            *slot = statistics.silent(&self.topic, self.silence);
-        }
     }
 }
 
@@ -85,8 +81,11 @@ impl Membership for Events {
         }
     }
 
-    /// At least once: the next commit carries the same or later offsets.
-    fn commit_failed(&self, failure: &Failure) {
-        log_events::kafka::OffsetCommitFailed { error: failure }.log();
+    /// At least once: the next commit after one that failed carries the same or later offsets.
+    fn commit_ended(&self, committed: Result<&[(i32, i64)], &Failure>) {
+        match committed {
+            Ok(offsets) => self.progress.note(offsets.iter().copied()),
+            Err(error) => log_events::kafka::OffsetCommitFailed { error }.log(),
+        }
     }
 }

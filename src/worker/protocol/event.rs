@@ -55,6 +55,8 @@ pub enum Event<'a> {
     Unreadable(i32),
     /// A partition that was left alone goes on here.
     Resumed(&'a Offsets),
+    /// Every partition that delivers records was read to its end.
+    CaughtUp,
     /// The thread is to end.
     Stop,
 }

@@ -247,6 +247,16 @@ impl Drop for Broker {
     }
 }
 
+/// Changes what the brokers grant a client: `--add-config consumer_byte_rate=…`, `--delete-config …`.
+pub fn quota(brokers: &str, client: &str, change: &[&str]) -> Result<(), String> {
+    let mut command = java();
+    command.args(["kafka.admin.ConfigCommand", "--bootstrap-server", brokers]);
+    command.args(["--alter", "--entity-type", "clients", "--entity-name", client]).args(change);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if output.status.success() && !text.contains("Error") { Ok(()) } else { Err(format!("a quota: {text}")) }
+}
+
 /// Java with the broker's classes; the jars are downloaded on first use.
 pub fn java() -> Command {
     static CLASSPATH: OnceLock<String> = OnceLock::new();

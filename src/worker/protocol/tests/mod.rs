@@ -8,8 +8,11 @@ use std::time::Instant;
 mod cluster;
 
 use self::cluster::{Action, Around, Cluster, Scenario};
+use super::{Effect, Event, Failed, Protocol};
+use crate::kafka::position::{Next, Offsets};
 use crate::transaction::Guarantee;
 use crate::transaction::rules::Rule;
+use crate::worker::positions::Run;
 
 const EXACTLY_ONCE: Scenario = Scenario {
     name: "exactly once: partitions move",
@@ -197,5 +200,31 @@ fn each_rule_of_the_protocol_is_needed() {
 fn each_rule_around_it_is_needed() {
     for rule in [Around::GenerationIsChecked, Around::OffsetsAreStable, Around::LaterOffsetsWin] {
         assert_missed(|scenario| Scenario { without_around: Some(rule), ..scenario }, &format!("{rule:?}"));
+    }
+}
+
+#[test]
+fn a_thread_that_threw_work_away_twice_is_ready_again_when_nothing_is_left_to_read() {
+    let next = |offset| Offsets::from([(0, Next::at(offset))]);
+    for guarantee in [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce] {
+        let mut protocol = Protocol::new(guarantee);
+        protocol.step(Event::Assigned(vec![0]));
+        protocol.step(Event::Begun { partition: 0, next: Next::at(7), commit: false });
+        protocol.step(Event::Failed(Failed::Work));
+        assert!(protocol.step(Event::Failed(Failed::Work)).contains(&Effect::HoldReadiness));
+        // Not before it is back.
+        assert_eq!(protocol.step(Event::CaughtUp), []);
+        protocol.step(Event::Rewound(&next(7)));
+        // Nor with work that may be thrown away once more.
+        protocol.step(Event::BatchBegins);
+        protocol.positions_mut().read(&Run::of(0, 7, 0));
+        protocol.step(Event::Queued(&next(8)));
+        assert_eq!(protocol.step(Event::CaughtUp), []);
+        assert!(protocol.step(Event::Failed(Failed::Work)).contains(&Effect::HoldReadiness));
+        protocol.step(Event::Rewound(&next(7)));
+        assert_eq!(protocol.step(Event::CaughtUp), []);
+        // What was thrown away is gone from the log.
+        protocol.step(Event::Begun { partition: 0, next: Next::at(8), commit: false });
+        assert_eq!(protocol.step(Event::CaughtUp), [Effect::ClearReadiness]);
     }
 }
