@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 
@@ -23,7 +24,7 @@ use super::telemetry;
 use super::verdicts::VerdictRecord;
 use super::{ArchiveError, ArchiveSettings};
 use crate::kafka::batch::{BatchBuffer, Entry};
-use crate::kafka::client;
+use crate::kafka::client::{self, BrokerHealth};
 use crate::kafka::position::Next;
 use crate::kafka::progress::Progress;
 use crate::kafka::subscription::{Change, Noted, Subscription};
@@ -70,6 +71,9 @@ pub struct Archiver {
     runtime: Handle,
     readiness: Readiness,
     shutdown: Shutdown,
+    /// Properties of the group's member.
+    member: ClientConfig,
+    health: Arc<BrokerHealth>,
     subscription: Subscription,
     buffer: BatchBuffer,
     inputs: Inputs,
@@ -102,10 +106,11 @@ impl Archiver {
         shutdown: Shutdown,
     ) -> Result<Archiver, ArchiveError> {
         readiness.hold("assignment", "waiting for the consumer group");
-        let mut config = client::consumer_config(&settings.kafka, &settings.group, 0, 1);
+        let mut member = client::consumer_config(&settings.kafka, &settings.group, 0, 1);
         // What a partition's end says: nothing is waiting, so the clock may close a cut.
-        config.set("enable.partition.eof", "true");
-        let subscription = Subscription::open(&config, &settings.verdicts, Arc::default(), &Progress::default())?;
+        member.set("enable.partition.eof", "true");
+        let health = Arc::<BrokerHealth>::default();
+        let subscription = Subscription::open(&member, &settings.verdicts, health.clone(), &Progress::default())?;
         subscription.subscribe()?;
         let inputs = Inputs::open(InputSource {
             kafka: settings.kafka.clone(),
@@ -122,6 +127,8 @@ impl Archiver {
             runtime,
             readiness,
             shutdown,
+            member,
+            health,
             subscription,
             buffer: BatchBuffer::new(BATCH),
             inputs,
@@ -148,6 +155,7 @@ impl Archiver {
     fn work(&mut self) -> Result<Ended, ArchiveError> {
         let mut stopping: Option<Instant> = None;
         loop {
+            self.rejoin_without_brokers()?;
             self.answer_changes()?;
             self.open_partitions()?;
             self.seek_after_change();
@@ -185,6 +193,23 @@ impl Archiver {
                 std::thread::sleep(PAUSE);
             }
         }
+    }
+
+    /// Joins the group with a new client where this one was told of no broker at all, and may have lost those it knew for good.
+    fn rejoin_without_brokers(&mut self) -> Result<(), ArchiveError> {
+        if !self.health.take_lost() {
+            return Ok(());
+        }
+        events::ClientReplaced {}.log();
+        self.readiness.hold("assignment", "joining the consumer group with a new client");
+        let partitions = self.subscription.owned().to_vec();
+        self.give_up(&partitions)?;
+        let verdicts = &self.settings.verdicts;
+        let opened = Subscription::open(&self.member, verdicts, self.health.clone(), &Progress::default())?;
+        let mut before = std::mem::replace(&mut self.subscription, opened);
+        let late = before.changes().unwrap_or_default();
+        before.leave(late);
+        Ok(self.subscription.subscribe()?)
     }
 
     fn answer_changes(&mut self) -> Result<(), ArchiveError> {

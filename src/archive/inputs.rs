@@ -195,15 +195,18 @@ impl Inputs {
     }
 
     /// Where the topic was deleted and made again, reads the one that has its name now, with a new client: the one before
-    /// would go on asking those who led the topic that is gone (`ScoringThread::rejoin`).
+    /// would go on asking those who led the topic that is gone (`ScoringThread::rejoin`). So too where the client was told of no
+    /// broker at all, and may have lost those it knew for good.
     ///
     /// # Errors
     /// As [`Inputs::open`].
     pub fn follow(&mut self) -> Result<(), KafkaError> {
-        if self.consumer.reports().is_recreated.load(Ordering::Relaxed) {
+        let reports = self.consumer.reports();
+        let is_recreated = reports.is_recreated.load(Ordering::Relaxed);
+        if is_recreated || reports.health.has_lost_brokers() {
             *self = Inputs::open(self.source.clone())?;
             // What lies behind a partition's end is of the topic that is gone, until something is read of the new one.
-            self.partitions.values_mut().for_each(|partition| partition.has_given_up = true);
+            self.partitions.values_mut().for_each(|partition| partition.has_given_up = is_recreated);
         }
         Ok(())
     }

@@ -193,6 +193,7 @@ impl Reports for Events {
         if let Some(version) = lines::offset_commit_version(facility, message) {
             self.health.offset_commits.fetch_min(version, Ordering::Relaxed);
         }
+        self.health.hear(facility, message);
         if lines::changed_topic_id(facility, message).is_some_and(|(_, before, _)| before != lines::NO_TOPIC_ID) {
             self.is_recreated.store(true, Ordering::Relaxed);
         }

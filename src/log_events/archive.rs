@@ -20,6 +20,11 @@ log_events! {
     warn "archive-partitions-lost" "partitions lost: this member was put out of the group"
     PartitionsLost<'a> { partitions: &'a [i32] as debug }
 
+    /// A broker's answer named no broker at all: the client may have lost those it knew for good. What is not committed is read
+    /// again.
+    warn "archive-client-replaced" "the cluster named no broker for a while; joining the group again with a new client"
+    ClientReplaced {}
+
     /// Nothing is read of new partitions before that is known.
     warn "archive-offsets-unknown" "committed offsets are asked for again" (at most every 10 s)
     OffsetsUnknown<'a> { error: &'a dyn Display as display }

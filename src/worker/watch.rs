@@ -59,8 +59,8 @@ struct Watch {
     behind: BTreeMap<i32, Behind>,
     /// Since when the brokers owe an answer.
     unanswered: Option<Instant>,
-    /// Since when every look found that nothing was left of what was fetched.
-    idle: Option<Instant>,
+    /// Since when it was seen, again and again, that nothing was left of what was fetched; and when last.
+    idle: Option<(Instant, Instant)>,
     /// Clients that it was given in vain.
     clients: u32,
     /// When it was given the last one, and its commits by then.
@@ -78,8 +78,11 @@ impl Watch {
     fn at_rest(&mut self, done: &Done, now: Instant) -> Vec<i32> {
         let rests = |(partition, offset): &(&i32, &i64)| self.before.committed.get(partition) == Some(offset);
         let at_rest = done.committed.iter().filter(rests).map(|(partition, _)| *partition).collect();
-        let is_idle = done.emptied > self.before.emptied;
-        self.idle = self.idle.or(Some(now)).filter(|_| is_idle);
+        // Questions to brokers take their time, too.
+        self.idle = self.idle.filter(|(_, last)| now.duration_since(*last) <= 2 * PATIENCE);
+        if done.emptied > self.before.emptied {
+            self.idle = Some((self.idle.map_or(now, |(since, _)| since), now));
+        }
         self.before.clone_from(done);
         at_rest
     }
@@ -135,7 +138,8 @@ impl Watch {
             (self.clients, self.renewed) = (0, None);
         }
         // A thread that is held in a call gets on by no other client.
-        let since = self.idle.map(|idle| idle.max(behind.since).max(self.renewed.map_or(idle, |(renewed, _)| renewed)));
+        let renewed = self.renewed.map_or(behind.since, |(renewed, _)| renewed.max(behind.since));
+        let since = self.idle.map(|(idle, _)| idle.max(renewed));
         let patience = STUCK * 2_u32.pow(self.clients);
         let is_stuck = since.is_some_and(|since| now.duration_since(since) >= patience);
         if is_stuck {

@@ -58,7 +58,7 @@ pub fn scored(partitions: i32, count: usize, producer: &[&str]) -> Topics {
 }
 
 /// Archives everything that is there; gives the log.
-fn catch_up(topics: &Topics, to: &Path, arguments: &[&str]) -> String {
+pub fn catch_up(topics: &Topics, to: &Path, arguments: &[&str]) -> String {
     let mut command = archive(topics, to);
     command.arg("--until-caught-up").args(arguments);
     let output = finish(command, LIMIT);

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::archive::{archive, catch_up};
 use super::support::broker::{Broker, free_port};
+use super::support::lake::count;
+use super::support::process::Running;
 use super::support::topics::{Received, Topics, faults};
 use super::support::wait_for;
 
@@ -104,7 +107,7 @@ fn clients_that_are_told_of_no_broker_at_all_find_them_again() {
         let fence = Arc::<Fence>::default();
         let shared = fence.clone();
         std::thread::spawn(move || listener.incoming().flatten().for_each(|client| connect(&shared, client, proxied)));
-        let topics = Topics::create(&broker, 2);
+        let mut topics = Topics::create(&broker, 2);
         let client = format!("client.id={CLIENT}");
         let refresh = "topic.metadata.refresh.interval.ms=300";
         let arguments = [
@@ -120,6 +123,11 @@ fn clients_that_are_told_of_no_broker_at_all_find_them_again() {
             "statistics.interval.ms=500",
         ];
         let mut worker = topics.start_worker(&arguments);
+        let folder = tempfile::tempdir().unwrap();
+        topics.group += "-archive";
+        let mut archive = archive(&topics, folder.path());
+        archive.args(["--brokers", &brokers, "-X", &client, "-X", refresh, "--file-rows", "500"]);
+        let archive = Running::start(archive);
         let producer = topics.start_producer(1_000, ROWS, 21);
         let mut subscriber = topics.subscribe(&topics.output);
         for episode in 0..3 {
@@ -141,6 +149,11 @@ fn clients_that_are_told_of_no_broker_at_all_find_them_again() {
         if guarantee == "exactly-once" {
             assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
         }
+        wait_for("the archive goes on", LIMIT, || (count(folder.path()) >= ROWS / 2).then_some(()));
+        archive.terminate();
+        assert_eq!(archive.finish(LIMIT).status.code(), Some(0));
+        catch_up(&topics, folder.path(), &[]);
+        assert_eq!(count(folder.path()), subscriber.seen.len());
         worker.wait_until_ready();
         worker.terminate();
         assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
