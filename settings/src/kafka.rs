@@ -98,11 +98,19 @@ impl KafkaArguments {
     }
 }
 
+/// Properties by which librdkafka loads code into the process or runs a command, in some case already when they are set. Who may
+/// write a configuration file or an environment need not be who may run code.
+const RUN_CODE: [&str; 4] = ["plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"];
+
 /// Asks librdkafka about every property of `config`.
 ///
 /// # Errors
-/// [`SettingsError::Property`] for the first unknown property or refused value.
+/// [`SettingsError::Property`] for the first unknown property or refused value, and before that for one that would run code.
 pub fn check_properties(config: &ClientConfig) -> Result<(), SettingsError> {
+    if let Some(key) = RUN_CODE.into_iter().find(|key| config.get(key).is_some()) {
+        let reason = "it loads code into this process or runs a command, which is refused; leave it out".to_owned();
+        return Err(SettingsError::Property { key: key.to_owned(), reason });
+    }
     match config.create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, _, key, _)) if is_secret(&key) => {
@@ -208,6 +216,17 @@ mod tests {
         assert!(arguments.secrets_on_command_line().is_empty());
         arguments.properties.push("ssl.key.password=c".parse().unwrap());
         assert_eq!(arguments.secrets_on_command_line(), ["ssl.key.password"]);
+    }
+
+    #[test]
+    fn properties_that_run_code_are_refused_before_librdkafka_sees_them() {
+        for key in RUN_CODE {
+            let mut config = ClientConfig::new();
+            config.set(key, "/no/such/thing");
+            let error = check_properties(&config).unwrap_err();
+            assert_eq!(error.exit_code(), 64);
+            assert!(error.to_string().contains(key) && error.to_string().contains("refused"), "{error}");
+        }
     }
 
     #[test]

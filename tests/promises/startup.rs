@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::support::broker::{Broker, SASL_USER, free_port, shared};
-use super::support::process::{Running, finish, scorer};
+use super::support::process::{Running, finish, producer, scorer};
 use super::support::topics::{Record, Topics};
 use super::support::{root, unique, wait_for};
 
@@ -298,4 +298,41 @@ fn a_broker_that_cannot_fence_members_is_refused_where_exactly_once_rests_on_it(
     worker.wait_until_ready();
     worker.terminate();
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn properties_that_load_code_are_refused_and_load_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, source, ran) = (folder.path().join("x.so"), folder.path().join("x.c"), folder.path().join("ran"));
+    let text = format!(
+        "#include <stdio.h>\n__attribute__((constructor)) static void run(void) {{ fclose(fopen(\"{}\", \"w\")); }}\n",
+        ran.display()
+    );
+    std::fs::write(&source, text).unwrap();
+    let built = std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    assert!(built.unwrap().success());
+    let property = format!("plugin.library.paths={}", library.display());
+    let file = folder.path().join("fraud-scorer.toml");
+    std::fs::write(&file, format!("[kafka]\n\"plugin.library.paths\" = \"{}\"\n", library.display())).unwrap();
+    let mut environment = scorer();
+    environment.arg("run").env("FRAUD_SCORER_PROPERTY", &property);
+    let mut commands = vec![environment];
+    for arguments in [&["run"][..], &["check"], &["check", "--offline"], &["archive", "--to", "nowhere"]] {
+        let (mut by_flag, mut by_file) = (scorer(), scorer());
+        by_flag.args(arguments).args(["-X", &property]);
+        by_file.args(arguments).arg("--config").arg(&file);
+        commands.extend([by_flag, by_file]);
+    }
+    let mut sender = producer();
+    sender.args(["-X", &property]);
+    commands.push(sender);
+    for command in commands {
+        let shown = format!("{command:?}");
+        let is_check = shown.contains("\"check\"");
+        let output = finish(command, LIMIT);
+        let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(if is_check { 1 } else { 64 }), "{shown}: {text}");
+        assert!(text.contains("plugin.library.paths") && text.contains("refused"), "{shown}: {text}");
+        assert!(!ran.exists(), "{shown} ran code");
+    }
 }
