@@ -23,8 +23,12 @@ use crate::telemetry::readiness::Readiness;
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a partition may stand still, and brokers may owe an answer.
+/// How long a partition may stand still.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an answer of the brokers is waited for, and how long they may owe one.
+const ANSWER: Duration = Duration::from_millis(1_500);
+const OWED: Duration = Duration::from_secs(1);
 
 /// How long a member may read nothing, though its brokers answer another client, until it gets a new client; doubled with each
 /// one until something is committed.
@@ -101,7 +105,7 @@ impl Watch {
             Err(error) => {
                 let since = *self.unanswered.get_or_insert(asked);
                 let partitions: Vec<i32> = done.committed.keys().copied().collect();
-                return (now.duration_since(since) >= PATIENCE).then(|| Standstill {
+                return (now.duration_since(since) >= OWED).then(|| Standstill {
                     reason: format!("a broker of partitions {partitions:?} does not answer: {error}"),
                     is_stuck: false,
                 });
@@ -176,10 +180,17 @@ impl Watcher {
         let mut client = None;
         let mut watches: Vec<(Watch, bool)> = self.threads.iter().map(|_| (Watch::new(limit), false)).collect();
         while !self.shutdown.wait(INTERVAL) {
+            let mut failed = None;
             for ((name, progress), (watch, is_held)) in self.threads.iter().zip(&mut watches) {
                 let (done, asked) = (progress.done(), Instant::now());
                 let at_rest = watch.at_rest(&done, asked);
-                let ends = if at_rest.is_empty() { Ok(BTreeMap::new()) } else { self.ends(&mut client, &at_rest) };
+                // What has failed for one thread is not waited for once more for each of the others.
+                let ends = match &failed {
+                    _ if at_rest.is_empty() => Ok(BTreeMap::new()),
+                    Some(error) => Err(String::clone(error)),
+                    None => self.ends(&mut client, &at_rest),
+                };
+                failed = failed.or_else(|| ends.as_ref().err().cloned());
                 let standstill = watch.look(&done, ends, asked, Instant::now());
                 let name = format!("{name} progress");
                 match &standstill {
@@ -203,7 +214,7 @@ impl Watcher {
             Some(opened) => opened,
             None => Look::new(&self.consumer).map_err(|error| error.to_string())?,
         };
-        let ends = opened.ends(&self.input_topic, partitions, PATIENCE).map_err(|error| error.to_string())?;
+        let ends = opened.ends(&self.input_topic, partitions, ANSWER).map_err(|error| error.to_string())?;
         // One that failed is not asked again: it may hold on to the leaders of a topic that was made again.
         *client = Some(opened);
         Ok(ends)
@@ -291,11 +302,12 @@ mod tests {
         let (mut watch, began) = (Watch::new(LIMIT), Instant::now());
         let done = done(&[(3, 10)], 0, 0);
         let after = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(watch.look(&done, Err("away".into()), after(0), after(1)), None);
-        let standstill = watch.look(&done, Err("timed out".into()), after(1), after(2));
+        let soon = began + Duration::from_millis(300);
+        assert_eq!(watch.look(&done, Err("away".into()), after(0), soon), None);
+        let standstill = watch.look(&done, Err("timed out".into()), soon, after(2));
         let reason = "a broker of partitions [3] does not answer: timed out".into();
         assert_eq!(standstill, Some(Standstill { reason, is_stuck: false }));
         assert_eq!(watch.look(&done, Ok(BTreeMap::new()), after(3), after(3)), None);
-        assert_eq!(watch.look(&done, Err("away".into()), after(4), after(5)), None);
+        assert_eq!(watch.look(&done, Err("away".into()), after(4), after(4)), None);
     }
 }

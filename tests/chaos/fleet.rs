@@ -181,14 +181,16 @@ impl Fleet {
         })
     }
 
-    /// What cannot be asked is as it was.
+    /// What cannot be asked is as it was, and nothing is said of those who may have gone on meanwhile.
     fn look(&self, consumer: &BaseConsumer, traffic: &Traffic, sampler: &mut Sampler) {
         let partitions = traffic.partitions.load(Ordering::SeqCst) as i32;
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
             list.add_partition(&self.topics.input, partition);
         }
-        if let Ok(found) = consumer.committed_offsets(list, Duration::from_secs(2)) {
+        let committed = consumer.committed_offsets(list, Duration::from_secs(2));
+        let mut is_known = committed.is_ok();
+        if let Ok(found) = committed {
             let mut committed = self.committed.lock().unwrap();
             for element in found.elements() {
                 match element.offset() {
@@ -207,6 +209,8 @@ impl Fleet {
                     owners.insert(partition, member.client_id().to_owned());
                 }
             }
+        } else {
+            is_known = false;
         }
         self.looks.fetch_add(1, Ordering::SeqCst);
         let now = Instant::now();
@@ -235,7 +239,7 @@ impl Fleet {
             }
             let since = *sampler.ready.entry(name.clone()).or_insert(now);
             let stands_still = sampler.moved.iter().find(|(_, ((_, owner), moved))| {
-                owner.as_ref() == Some(&name) && now.duration_since((*moved).max(since)) >= STANDS_STILL
+                is_known && owner.as_ref() == Some(&name) && now.duration_since((*moved).max(since)) >= STANDS_STILL
             });
             if let Some((partition, ((committed, _), moved))) = stands_still {
                 let end = traffic.end_of(*partition as i16);
