@@ -20,8 +20,8 @@ pub(super) fn changed_topic_id<'a>(facility: &str, line: &'a str) -> Option<(&'a
 }
 
 /// Whether a line of `debug=metadata`, `0 brokers, COUNT topics`, says that a broker's answer named no broker at all, as when a
-/// pause of the controller has fenced all of them. librdkafka 2.10 to 2.15 then drops those it knows, and may be left without
-/// any for ever, or with partitions that none of its threads serves (confluentinc/librdkafka#5301).
+/// pause of the controller has fenced all of them. librdkafka 2.12 then drops those it knows, and may be left without any
+/// for good, or with partitions that none of its threads serves (confluentinc/librdkafka#5301, of 2.13).
 pub(super) fn names_no_broker(facility: &str, line: &str) -> bool {
     facility == "METADATA" && line.contains(": 0 brokers, ")
 }

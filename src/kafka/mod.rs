@@ -12,7 +12,7 @@
 //!  look          single records, without a place in any group
 //!  message       librdkafka's message as plain memory: error codes are integers
 //!  position      where a partition goes on whose log does not have what comes next
-//!  progress      what a member has committed, for whoever watches it
+//!  progress      what a member has committed, as its watcher reads it
 //!  failure       a call that failed, and whether to repeat it
 //!  client        what every client shares: properties, log lines, the last error
 //!  oauth         tokens for SASL/OAUTHBEARER, kept fresh

@@ -1,4 +1,4 @@
-//! What a member of the group has committed, for whoever watches that it gets on.
+//! What a member of the group has committed, as its watcher reads it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -28,7 +28,7 @@ mod sending;
 mod severity;
 mod size_limits;
 mod timing;
-pub mod waiting;
+mod waiting;
 
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 /// to a group's coordinator (`creq_ts_timeout` in `rdkafka_coord.c`): when the look-up of the coordinator is lost, the request
 /// waits for the next broker that comes or goes, and [`Outbox::send_offsets`](crate::kafka::outbox::Outbox) with it.
 const NO_RETURN: Duration = Duration::from_secs(2 * ATTEMPT.as_secs());
+
+/// Why clients are replaced that were told of no broker.
+pub const LOST: &str = "the cluster named no broker for a while: going on with new clients";
 
 /// What a subscriber may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

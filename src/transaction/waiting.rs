@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::committer::{Committer, STALL};
-use super::{GIVE_UP, Interruption};
+use super::{GIVE_UP, Interruption, LOST};
 use crate::kafka::failure::Failure;
 use crate::log_events;
-
-/// Why clients are replaced that were told of no broker.
-pub const LOST: &str = "the cluster named no broker for a while: going on with new clients";
 
 impl Committer {
     /// Calls until it succeeds, fails for good or shutdown does not wait any longer.
@@ -25,10 +22,11 @@ impl Committer {
                     return Ok(());
                 }
                 Err(error) if error.transient => {
-                    self.check_timeout(began, stall)?;
+                    // First, since the check would do the same without the call's own reason.
                     if began.elapsed() > GIVE_UP {
                         return Err(Interruption::RollBack(format!("{stall}: {error}")));
                     }
+                    self.check_timeout(began, stall)?;
                     // A call that fails at once must not spin.
                     self.outbox().serve(Duration::from_millis(20));
                 }

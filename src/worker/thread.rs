@@ -33,8 +33,7 @@ use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Readiness;
 use crate::transaction::committer::{CommitSettings, Committer};
 use crate::transaction::pause::Pause;
-use crate::transaction::waiting::LOST;
-use crate::transaction::{Interruption, Step, severity};
+use crate::transaction::{Interruption, LOST, Step, severity};
 
 /// How often membership changes and the client's events are looked for while records flow.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(2);

@@ -24,7 +24,7 @@ use crate::telemetry::readiness::Readiness;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a partition may stand still.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// How long an answer of the brokers is waited for, and how long they may owe one.
 const ANSWER: Duration = Duration::from_millis(1_500);
@@ -83,7 +83,7 @@ impl Watch {
         let rests = |(partition, offset): &(&i32, &i64)| self.before.committed.get(partition) == Some(offset);
         let at_rest = done.committed.iter().filter(rests).map(|(partition, _)| *partition).collect();
         // Questions to brokers take their time, too.
-        self.idle = self.idle.filter(|(_, last)| now.duration_since(*last) <= 2 * PATIENCE);
+        self.idle = self.idle.filter(|(_, last)| now.duration_since(*last) <= 2 * STANDSTILL);
         if done.emptied > self.before.emptied {
             self.idle = Some((self.idle.map_or(now, |(since, _)| since), now));
         }
@@ -144,8 +144,8 @@ impl Watch {
         // A thread that is held in a call gets on by no other client.
         let renewed = self.renewed.map_or(behind.since, |(renewed, _)| renewed.max(behind.since));
         let since = self.idle.map(|(idle, _)| idle.max(renewed));
-        let patience = STUCK * 2_u32.pow(self.clients);
-        let is_stuck = since.is_some_and(|since| now.duration_since(since) >= patience);
+        let wait = STUCK * 2_u32.pow(self.clients);
+        let is_stuck = since.is_some_and(|since| now.duration_since(since) >= wait);
         if is_stuck {
             self.clients = (self.clients + 1).min(MOST_DOUBLINGS);
             self.renewed = Some((now, done.commits));
@@ -176,7 +176,7 @@ impl Watcher {
         // A fetch waits so long for records to come.
         let fetch_wait =
             self.consumer.get("fetch.wait.max.ms").and_then(|wait| wait.trim().parse().ok()).unwrap_or(500);
-        let limit = PATIENCE + Duration::from_millis(fetch_wait) + self.commit_interval;
+        let limit = STANDSTILL + Duration::from_millis(fetch_wait) + self.commit_interval;
         let mut client = None;
         let mut watches: Vec<(Watch, bool)> = self.threads.iter().map(|_| (Watch::new(limit), false)).collect();
         while !self.shutdown.wait(INTERVAL) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::poison::good;
 use super::support::broker::{Broker, quota, shared};
 use super::support::process::Running;
-use super::support::topics::{Record, Topics, faults};
+use super::support::topics::{Record, Topics, distinct, faults};
 use super::support::{CARD_ROWS, card_rows, python_tool, root, unique, wait_for};
 
 /// Generous: the machine may be busy with other tests.
@@ -333,9 +333,6 @@ fn at_least_once_commits_nothing_past_a_delivery_that_failed() {
         }
     }
     assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
-    let distinct = |seen: &[super::support::topics::Received]| {
-        seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
-    };
     subscriber.wait_until("a verdict for every row", LIMIT, |seen| seen.len() >= ROWS && distinct(seen) == ROWS);
     assert!(worker.log().contains("not delivered"), "deliveries failed: {}", worker.log());
     worker.terminate();
@@ -354,9 +351,6 @@ fn at_least_once_loses_nothing_through_a_kill() {
     first.kill();
     let second = topics.start_worker(&arguments);
     assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
-    let distinct = |seen: &[super::support::topics::Received]| {
-        seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
-    };
     subscriber.wait_until("a verdict for every row", LIMIT, |seen| seen.len() >= ROWS && distinct(seen) == ROWS);
     second.terminate();
     assert_eq!(second.finish(LIMIT).status.code(), Some(0));

@@ -3,7 +3,6 @@
 //! Where the controller pauses for longer than `broker.session.timeout.ms`, every broker is fenced, and the answers to Metadata
 //! name topics and no brokers. A proxy before a real broker answers a worker's clients so.
 
-use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::archive::{archive, catch_up};
 use super::support::broker::{Broker, free_port};
 use super::support::lake::count;
 use super::support::process::Running;
-use super::support::topics::{Received, Topics, faults};
+use super::support::topics::{Topics, distinct, faults};
 use super::support::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -110,18 +109,7 @@ fn clients_that_are_told_of_no_broker_at_all_find_them_again() {
         let mut topics = Topics::create(&broker, 2);
         let client = format!("client.id={CLIENT}");
         let refresh = "topic.metadata.refresh.interval.ms=300";
-        let arguments = [
-            "--brokers",
-            &brokers,
-            "--guarantee",
-            guarantee,
-            "-X",
-            &client,
-            "-X",
-            refresh,
-            "-X",
-            "statistics.interval.ms=500",
-        ];
+        let arguments = ["--brokers", &brokers, "--guarantee", guarantee, "-X", &client, "-X", refresh];
         let mut worker = topics.start_worker(&arguments);
         let folder = tempfile::tempdir().unwrap();
         topics.group += "-archive";
@@ -141,9 +129,6 @@ fn clients_that_are_told_of_no_broker_at_all_find_them_again() {
             fence.is_up.store(false, Ordering::SeqCst);
         }
         assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
-        let distinct = |seen: &[Received]| {
-            seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
-        };
         subscriber.wait_until("all verdicts", LIMIT, |seen| seen.len() >= ROWS && distinct(seen) == ROWS);
         subscriber.settle(Duration::from_millis(500));
         if guarantee == "exactly-once" {

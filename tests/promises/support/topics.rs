@@ -1,6 +1,6 @@
 //! Topics of one test, and what stands in them, read by an independent `read_committed` consumer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -341,6 +341,11 @@ impl Subscriber {
             Some(Err(_)) | None => None,
         }
     }
+}
+
+/// How many transactions verdicts are about.
+pub fn distinct(seen: &[Received]) -> usize {
+    seen.iter().map(|message| message.verdict().transaction_id).collect::<HashSet<_>>().len()
 }
 
 /// What is wrong with the verdicts of `rows` input rows; empty when each has exactly one, in order within its partition.
