@@ -194,7 +194,7 @@ fn a_challenger_that_cannot_be_had_is_refused_and_verdicts_go_on() {
         manifest.replace("{ name = \"V10\" }", "{ name = \"not_there\" }")
     });
     let mut worker = start(&topics, &shelf.path(), &[]);
-    assert!(worker.log().contains("challenger refused"), "{}", worker.log());
+    worker.wait_for_log("challenger refused", LIMIT);
     let model = worker.get_json("/model");
     assert!(model["challenger"].is_null());
     let event = &model["history"][0];

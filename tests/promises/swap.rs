@@ -164,7 +164,10 @@ fn what_does_not_pass_a_gate_changes_nothing_and_says_which() {
     assert!(worker.series("fraud_scorer_model_swaps_total").contains(&refused));
     let latest = worker.get_json("/model")["history"][0].clone();
     assert_eq!((latest["result"].as_str(), latest["from"].as_str()), (Some("refused"), Some("fraud@1")));
-    assert_eq!(worker.log().matches("model refused; what served goes on").count(), cases.len());
+    // The answer may be read before the line is.
+    let logged = || worker.log().matches("model refused; what served goes on").count();
+    wait_for("every refusal is logged", LIMIT, || (logged() >= cases.len()).then_some(()));
+    assert_eq!(logged(), cases.len());
     // Nothing served in between, so there is no way back.
     let (status, body) = worker.post("/admin/rollback", &[]);
     assert!(status == 409 && body.contains("none to go back to"), "{status} {body}");
