@@ -26,6 +26,9 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a partition may stand still.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
+/// For how long a partition that was given away may come back where it was, as if it had not been away.
+const AWAY: Duration = Duration::from_secs(10);
+
 /// How long an answer of the brokers is waited for, and how long they may owe one.
 const ANSWER: Duration = Duration::from_millis(1_500);
 const OWED: Duration = Duration::from_secs(1);
@@ -50,9 +53,27 @@ struct Standstill {
 #[derive(Debug)]
 struct Behind {
     since: Instant,
+    /// Where it began or was committed then.
     committed: i64,
+    /// Since when it is not read, as between two assignments.
+    away: Option<Instant>,
     commits: u64,
     emptied: u64,
+}
+
+impl Behind {
+    /// Whether nothing has come of it: it is where it was, away for a while, or has begun meanwhile.
+    fn stands(&mut self, committed: Option<i64>, end: Option<i64>, now: Instant) -> bool {
+        let Some(committed) = committed else {
+            return now.duration_since(*self.away.get_or_insert(now)) < AWAY;
+        };
+        self.away = None;
+        if self.committed == NOT_BEGUN {
+            self.committed = committed;
+        }
+        // Taken anew, it has not begun yet: where it was is not known to be left.
+        committed == NOT_BEGUN || (committed == self.committed && end.is_some_and(|end| end > committed))
+    }
 }
 
 /// What is known of one thread.
@@ -78,9 +99,12 @@ impl Watch {
         Watch { limit, before, behind, unanswered: None, idle: None, clients: 0, renewed: None }
     }
 
-    /// Partitions of which nothing was committed since the look before: where their logs end is to be asked.
+    /// Partitions of which nothing was committed since the look before, and those that were behind then: where their logs end
+    /// is to be asked.
     fn at_rest(&mut self, done: &Done, now: Instant) -> Vec<i32> {
-        let rests = |(partition, offset): &(&i32, &i64)| self.before.committed.get(partition) == Some(offset);
+        let rests = |(partition, offset): &(&i32, &i64)| {
+            self.before.committed.get(partition) == Some(offset) || self.behind.contains_key(partition)
+        };
         let at_rest = done.committed.iter().filter(rests).map(|(partition, _)| *partition).collect();
         // Questions to brokers take their time, too.
         self.idle = self.idle.filter(|(_, last)| now.duration_since(*last) <= 2 * STANDSTILL);
@@ -113,30 +137,29 @@ impl Watch {
         };
         self.unanswered = None;
         self.behind.retain(|partition, behind| {
-            done.committed.get(partition) == Some(&behind.committed)
-                && ends.get(partition).is_some_and(|end| *end > behind.committed)
+            behind.stands(done.committed.get(partition).copied(), ends.get(partition).copied(), asked)
         });
         for (&partition, &end) in &ends {
             let Some(&committed) = done.committed.get(&partition).filter(|committed| end > **committed) else {
                 continue;
             };
             let Done { commits, emptied, .. } = *done;
-            self.behind.entry(partition).or_insert(Behind { since: asked, committed, commits, emptied });
+            let behind = Behind { since: asked, committed, away: None, commits, emptied };
+            self.behind.entry(partition).or_insert(behind);
         }
         // A thread that has always something to do, and commits, comes to every partition in turn.
         let stands_still = |behind: &Behind| {
-            now.duration_since(behind.since) >= self.limit
+            behind.away.is_none()
+                && now.duration_since(behind.since) >= self.limit
                 && (done.emptied > behind.emptied || done.commits == behind.commits)
         };
         let (partition, behind) = self.behind.iter().find(|(_, behind)| stands_still(behind))?;
-        let (time, committed, end) = (now.duration_since(behind.since), behind.committed, ends[partition]);
-        let seconds = time.as_secs();
-        let reason = if committed == NOT_BEGUN {
-            format!("partition {partition} has not begun for {seconds} s")
-        } else {
-            format!(
+        let seconds = now.duration_since(behind.since).as_secs();
+        let reason = match (done.committed.get(partition), ends.get(partition)) {
+            (Some(&committed), Some(end)) if committed != NOT_BEGUN => format!(
                 "partition {partition} stands still: its log ends at {end}, {committed} is committed for {seconds} s"
-            )
+            ),
+            _ => format!("partition {partition} has not begun for {seconds} s"),
         };
         if self.renewed.is_some_and(|(_, commits)| commits != done.commits) {
             (self.clients, self.renewed) = (0, None);
@@ -263,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_taken_anew_and_comes_to_nothing_has_stood_still_all_the_time() {
+        let rest = |second: u64| (done(&[(0, 10)], 0, second), &[(0, 12)][..]);
+        let away = |second: u64| (done(&[], 0, second), &[][..]);
+        let new = |second: u64| (done(&[(0, NOT_BEGUN)], 0, second), &[(0, 12)][..]);
+        let said = |states: &[State<'_>]| reasons(states).pop().flatten();
+        let begun = "partition 0 stands still: its log ends at 12, 10 is committed for 4 s";
+        assert_eq!(said(&[rest(0), rest(1), away(2), new(3), rest(4), rest(5)]).as_deref(), Some(begun));
+        let anew = "partition 0 has not begun for 4 s";
+        assert_eq!(said(&[rest(0), rest(1), away(2), away(3), new(4), new(5)]).as_deref(), Some(anew));
+        // Not while it is away, and not if it got on meanwhile.
+        assert_eq!(said(&[rest(0), rest(1), away(2), away(3), away(4), away(5)]), None);
+        let on: State<'_> = (done(&[(0, 11)], 1, 5), &[(0, 12)]);
+        assert_eq!(said(&[rest(0), rest(1), away(2), new(3), new(4), on]), None);
+    }
+
+    #[test]
     fn a_partition_at_its_end_may_rest_for_ever_and_one_record_after_it_is_no_standstill() {
         let mut states: Vec<State<'_>> = vec![(done(&[(0, 10)], 7, 7), &[(0, 10)]); 20];
         states.extend(vec![(done(&[(0, 10)], 7, 8), &[(0, 11)][..]); 3]);
@@ -294,7 +333,7 @@ mod tests {
         };
         assert_eq!(stuck_at(10, 5, 0, 100), [11, 31, 71]);
         // It got on, and stands still once more.
-        assert_eq!(stuck_at(11, 6, 100, 125), [111]);
+        assert_eq!(stuck_at(11, 6, 100, 125), [110]);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Fleet {
     pub looks: AtomicUsize,
     /// Samples of a worker that says it is ready and does not work.
     pub idle: Mutex<Vec<String>>,
+    /// Since when a worker says that it is ready, asked once a second.
+    ready: Mutex<HashMap<String, Instant>>,
     /// Those of them that stood still for twice as long as that takes: these fail a run.
     pub long_idle: Mutex<Vec<String>>,
     is_ended: AtomicBool,
@@ -76,6 +78,7 @@ impl Fleet {
             samples: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
             idle: Mutex::default(),
+            ready: Mutex::default(),
             long_idle: Mutex::default(),
             is_ended: AtomicBool::new(false),
         }
@@ -171,18 +174,45 @@ impl Fleet {
         // Offsets that a dead member's transaction may still replace are as good as any here.
         config.set("group.id", &self.topics.group).set("isolation.level", "read_uncommitted");
         std::thread::spawn(move || {
+            let once_a_second = |mut look: Box<dyn FnMut() + '_>| {
+                while !fleet.is_ended.load(Ordering::SeqCst) {
+                    let began = Instant::now();
+                    look();
+                    std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
+                }
+            };
             let consumer: BaseConsumer = config.create().unwrap();
-            let mut sampler = Sampler { moved: HashMap::new(), ready: HashMap::new() };
-            while !fleet.is_ended.load(Ordering::SeqCst) {
-                let began = Instant::now();
-                fleet.look(&consumer, &traffic, &mut sampler);
-                std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
-            }
+            let mut moved = HashMap::new();
+            std::thread::scope(|scope| {
+                // By itself: brokers that do not answer must not make the samples fewer.
+                scope.spawn(|| once_a_second(Box::new(|| fleet.ask_ready())));
+                once_a_second(Box::new(|| fleet.look(&consumer, &traffic, &mut moved)));
+            });
         })
     }
 
+    /// Asks every worker that runs whether it is ready.
+    fn ask_ready(&self) {
+        // Asked without holding the lock: a process may answer late.
+        let asked: Vec<(String, String)> = {
+            let members = self.members.lock().unwrap();
+            members.iter().filter(|member| !member.is_frozen).map(|m| (m.name.clone(), m.address.clone())).collect()
+        };
+        self.ready.lock().unwrap().retain(|name, _| asked.iter().any(|(asked, _)| asked == name));
+        for (name, address) in asked {
+            self.samples.fetch_add(1, Ordering::Relaxed);
+            let is_ready = get(&address, "/readyz").is_some_and(|(status, _)| status == 200);
+            let mut ready = self.ready.lock().unwrap();
+            if is_ready {
+                ready.entry(name).or_insert_with(Instant::now);
+            } else {
+                ready.remove(&name);
+            }
+        }
+    }
+
     /// What cannot be asked is as it was, and nothing is said of those who may have gone on meanwhile.
-    fn look(&self, consumer: &BaseConsumer, traffic: &Traffic, sampler: &mut Sampler) {
+    fn look(&self, consumer: &BaseConsumer, traffic: &Traffic, moved: &mut HashMap<i32, (Standing, Instant)>) {
         let partitions = traffic.partitions.load(Ordering::SeqCst) as i32;
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
@@ -215,54 +245,42 @@ impl Fleet {
         self.looks.fetch_add(1, Ordering::SeqCst);
         let now = Instant::now();
         for partition in 0..partitions {
-            let state = (
+            let standing = (
                 self.committed.lock().unwrap().get(&partition).copied().unwrap_or(0),
                 self.owners.lock().unwrap().get(&partition).cloned(),
             );
-            let has_lag = traffic.end_of(partition as i16) > state.0;
-            let entry = sampler.moved.entry(partition).or_insert_with(|| (state.clone(), now));
-            if entry.0 != state || !has_lag {
-                *entry = (state, now);
+            let has_lag = traffic.end_of(partition as i16) > standing.0;
+            let entry = moved.entry(partition).or_insert_with(|| (standing.clone(), now));
+            if entry.0 != standing || !has_lag {
+                *entry = (standing, now);
             }
         }
-        // Asked without holding the lock: a frozen process answers late.
-        let asked: Vec<(String, String)> = {
+        if !is_known {
+            return;
+        }
+        let ready = self.ready.lock().unwrap().clone();
+        for (name, since) in ready {
+            let stood = |moved: Instant| now.duration_since(moved.max(since));
+            let stands_still = moved
+                .iter()
+                .find(|(_, ((_, owner), moved))| owner.as_ref() == Some(&name) && stood(*moved) >= STANDS_STILL);
+            let Some((partition, ((committed, _), moved))) = stands_still else { continue };
+            let (end, seconds) = (traffic.end_of(*partition as i16), stood(*moved).as_secs_f64());
+            let idle =
+                format!("{name} is ready; partition {partition} stands at {committed} of {end} for {seconds:.0} s");
             let members = self.members.lock().unwrap();
-            members.iter().filter(|member| !member.is_frozen).map(|m| (m.name.clone(), m.address.clone())).collect()
-        };
-        sampler.ready.retain(|name, _| asked.iter().any(|(asked, _)| asked == name));
-        for (name, address) in asked {
-            self.samples.fetch_add(1, Ordering::Relaxed);
-            if get(&address, "/readyz").is_none_or(|(status, _)| status != 200) {
-                sampler.ready.remove(&name);
-                continue;
+            let log = members.iter().find(|member| member.name == name).map(|member| tail(&member.running.log()));
+            println!("{idle}\n{}", log.unwrap_or_default());
+            if stood(*moved) >= 2 * STANDS_STILL {
+                self.long_idle.lock().unwrap().push(idle.clone());
             }
-            let since = *sampler.ready.entry(name.clone()).or_insert(now);
-            let stands_still = sampler.moved.iter().find(|(_, ((_, owner), moved))| {
-                is_known && owner.as_ref() == Some(&name) && now.duration_since((*moved).max(since)) >= STANDS_STILL
-            });
-            if let Some((partition, ((committed, _), moved))) = stands_still {
-                let end = traffic.end_of(*partition as i16);
-                let idle = format!(
-                    "{name} is ready; partition {partition} stands at {committed} of {end} for {:.0} s",
-                    moved.elapsed().as_secs_f64()
-                );
-                println!("{idle}");
-                if now.duration_since((*moved).max(since)) >= 2 * STANDS_STILL {
-                    self.long_idle.lock().unwrap().push(idle.clone());
-                }
-                self.idle.lock().unwrap().push(idle);
-            }
+            self.idle.lock().unwrap().push(idle);
         }
     }
 }
 
-struct Sampler {
-    /// What is committed of a partition and who reads it, and since when.
-    moved: HashMap<i32, ((i64, Option<String>), Instant)>,
-    /// Since when a worker says that it is ready.
-    ready: HashMap<String, Instant>,
-}
+/// What is committed of a partition, and who reads it.
+type Standing = (i64, Option<String>);
 
 /// The partitions of a topic in a member's assignment (the consumer protocol's own format).
 fn assigned(bytes: &[u8], wanted: &str) -> Vec<i32> {
