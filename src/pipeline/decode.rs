@@ -32,12 +32,23 @@ use template::{Memory, Template};
 
 use super::json::{Kind, MAX_DEPTH, NOT_NUMBERS, RawString, Reader, SyntaxError};
 
+/// What may become of a message, in memory or in answers, is this many times the largest message.
+const MOST_GROWTH: usize = 8;
+
+/// Bytes that the answers to one message may have together, where messages of `max_bytes` are taken.
+pub fn most_answer_bytes(max_bytes: usize) -> usize {
+    max_bytes.saturating_mul(MOST_GROWTH)
+}
+
 /// Turns payloads into rows of one bundle's features.
 #[derive(Debug)]
 pub struct Decoder {
     features: Vec<Feature>,
     index: HashMap<String, usize>,
     max_bytes: usize,
+    /// Features that one message may become. What it writes is at most half of it; the rest are defaults, which cost it
+    /// nothing.
+    most_features: usize,
     seen: Seen,
     columns: Columns,
     /// What a row holds before anything is read.
@@ -53,6 +64,7 @@ impl Decoder {
             features: features.to_vec(),
             index,
             max_bytes,
+            most_features: max_bytes.saturating_mul(MOST_GROWTH) / size_of::<f32>(),
             seen: Seen::new(features.len()),
             columns: Columns::new(features.len()),
             defaults: features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)).collect(),
@@ -63,6 +75,11 @@ impl Decoder {
     /// Number of features a row has.
     pub fn width(&self) -> usize {
         self.features.len()
+    }
+
+    /// Bytes that the answers to one message may have together.
+    pub fn most_answer_bytes(&self) -> usize {
+        most_answer_bytes(self.max_bytes)
     }
 
     /// Appends the rows of one record (the `record`-th of its batch) to `rows`; returns how many. `None` is a
@@ -85,7 +102,8 @@ impl Decoder {
             let message = format!("the value has {} bytes, the limit is {}", bytes.len(), self.max_bytes);
             return reject(ErrorClass::TooLarge, message);
         }
-        if self.memory.read(bytes, record, &self.defaults, rows) {
+        let most_features = rows.features.len().saturating_add(self.most_features);
+        if self.memory.read(bytes, record, &self.defaults, most_features, rows) {
             return Ok(());
         }
         let mut reader = Reader::new(bytes);

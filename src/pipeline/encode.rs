@@ -23,22 +23,15 @@ pub struct RowSource {
     pub row: u32,
 }
 
-/// Appends the inside of the JSON string that is a row's id; its place where it has none, or one over `longest` bytes.
+/// Appends the inside of the JSON string that is a row's id; its place where it has none.
 #[inline]
-pub(super) fn transaction_id(
-    buffer: &mut Vec<u8>,
-    payload: &[u8],
-    id: &TransactionId,
-    topic: &str,
-    source: RowSource,
-    longest: u32,
-) {
+pub(super) fn transaction_id(buffer: &mut Vec<u8>, payload: &[u8], id: &TransactionId, topic: &str, source: RowSource) {
     match id {
         // Already valid inside a JSON string, escapes and all.
-        TransactionId::Payload(range) if range.end - range.start <= longest => {
+        TransactionId::Payload(range) => {
             buffer.extend_from_slice(&payload[range.start as usize..range.end as usize]);
         }
-        _ => {
+        TransactionId::Absent => {
             let mut integers = itoa::Buffer::new();
             // Topic names need no escapes (letters, digits, '.', '_', '-').
             buffer.extend_from_slice(topic.as_bytes());
@@ -86,7 +79,7 @@ impl Encoder {
     ) {
         let mut integers = itoa::Buffer::new();
         buffer.extend_from_slice(b"{\"transaction_id\":\"");
-        transaction_id(buffer, payload, &row.meta.transaction_id, &self.topic, source, u32::MAX);
+        transaction_id(buffer, payload, &row.meta.transaction_id, &self.topic, source);
         buffer.extend_from_slice(b"\",\"score\":");
         buffer.extend_from_slice(ryu::Buffer::new().format_finite(row.score).as_bytes());
         buffer.extend_from_slice(match row.decision {
@@ -103,6 +96,13 @@ impl Encoder {
         buffer.extend_from_slice(b",\"row\":");
         buffer.extend_from_slice(integers.format(source.row).as_bytes());
         buffer.extend_from_slice(b"}}");
+    }
+
+    /// Bytes that a verdict has at most beside an id that is the transaction's own.
+    pub fn most_bytes_without_id(&self) -> usize {
+        // What `verdict` writes between its parts, and its numbers at their longest.
+        const BETWEEN: usize = 192;
+        BETWEEN + self.model.len() + self.source.len() + self.topic.len()
     }
 
     /// Headers of a verdict that goes on with its record's trace; others have none.

@@ -125,6 +125,11 @@ impl Engine {
         ScoredRow { meta: &self.rows.meta[row], score, decision: self.thresholds.decide(score) }
     }
 
+    /// Bytes that the answers to one message may have together.
+    pub fn most_answer_bytes(&self) -> usize {
+        self.decoder.most_answer_bytes()
+    }
+
     /// Rows of the batch.
     pub fn row_count(&self) -> usize {
         self.rows.len()

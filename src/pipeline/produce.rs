@@ -17,7 +17,9 @@ use std::ops::Range;
 use std::time::{Instant, SystemTime};
 
 use fraud_wire::dead_letter::{self, ErrorClass, Rejection};
-use fraud_wire::trace_context::{TRACEPARENT_HEADER, TRACESTATE_HEADER, TraceContext};
+use fraud_wire::trace_context::{
+    MOST_TRACESTATE_BYTES, TRACEPARENT_BYTES, TRACEPARENT_HEADER, TRACESTATE_HEADER, TraceContext,
+};
 use fraud_wire::verdict::Decision;
 
 use super::decode::EventTime;
@@ -197,6 +199,11 @@ impl Writer {
         tally: &mut Tally,
     ) -> Result<(), Interruption> {
         let record = &records[index];
+        if rows.len() > 1
+            && let Some(rejection) = too_large_together(record, model, rows.clone())
+        {
+            return self.dead_letter(record, &rejection, model, committer, tally);
+        }
         let limit = committer.size_limit(Kind::Verdict);
         if limit != usize::MAX
             && let Some(rejection) = self.first_too_large(record, model, rows.clone(), limit)
@@ -407,6 +414,24 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Each verdict on a row of a message repeats the message's id and key: a small message of many rows could become gigabytes.
+/// Counted before any is written, each at its longest.
+fn too_large_together(record: &Record<'_>, model: &ThreadModel, rows: Range<usize>) -> Option<Rejection> {
+    let traced = record
+        .header(TRACEPARENT)
+        .map_or(0, |_| TRACEPARENT_HEADER.len() + TRACEPARENT_BYTES + TRACESTATE_HEADER.len() + MOST_TRACESTATE_BYTES);
+    let each = model.encoder.most_bytes_without_id() + record.key().map_or(0, <[u8]>::len) + traced;
+    let (count, most) = (rows.len(), model.engine.most_answer_bytes());
+    let bytes = model.engine.rows(rows).map(|row| each + row.meta.transaction_id.bytes()).sum::<usize>();
+    let message = || {
+        format!(
+            "the verdicts on its {count} rows would have {bytes} bytes with their keys, the limit is {most} (8 × \
+             --max-message-bytes): send it in parts, or shorten transaction_id or the key"
+        )
+    };
+    (bytes > most).then(|| Rejection::new(ErrorClass::TooLarge, message()))
 }
 
 /// A header that says how many bytes were left out.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use fraud_wire::dead_letter::{ErrorClass, Rejection};
 use fraud_wire::verdict::Decision;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -27,7 +28,7 @@ pub(super) fn verdicts(
     explainer: &mut Option<Explainer>,
     about: &About,
     now: i64,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, Rejection> {
     let mut answer = Vec::with_capacity(256);
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let model = format!(",\"model\":{{\"name\":{},\"version\":{}}}", quoted(&about.name), quoted(&about.version));
@@ -48,12 +49,26 @@ pub(super) fn verdicts(
                 explainer.reasons(engine.features_of(index), row.score)
             });
             verdict(&mut answer, payload, &row, &reasons.unwrap_or_default(), &model, now);
+            check_size(&answer, engine)?;
         }
     }
     if listed {
         answer.extend_from_slice(b"]}");
     }
-    answer
+    Ok(answer)
+}
+
+/// Each verdict on a row of a message repeats the message's id: a small request of many rows could be answered by gigabytes.
+fn check_size(answer: &[u8], engine: &Engine) -> Result<(), Rejection> {
+    let most = engine.most_answer_bytes();
+    if answer.len() <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the answer would have more than {most} bytes (8 × --max-message-bytes): send the rows in parts, or shorten \
+         transaction_id"
+    );
+    Err(Rejection::new(ErrorClass::TooLarge, message))
 }
 
 /// `{"predictions":[0.25,…]}`, one probability per row in the request's order.

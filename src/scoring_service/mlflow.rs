@@ -29,9 +29,9 @@ pub(super) struct Messages<'a> {
 /// The fields that hold rows.
 const FIELDS: [&str; 4] = ["dataframe_split", "dataframe_records", "instances", "inputs"];
 
-/// Reads a request for a model of `features`. What is no number where one belongs is left to the decoder, which names the
+/// Reads a request for a model of `features`, whose rows may have `most_bytes` of them. What is no number where one belongs is left to the decoder, which names the
 /// feature.
-pub(super) fn messages<'a>(body: &'a [u8], features: &[Feature]) -> Result<Messages<'a>, Rejection> {
+pub(super) fn messages<'a>(body: &'a [u8], features: &[Feature], most_bytes: usize) -> Result<Messages<'a>, Rejection> {
     let values = fields(body)?;
     let mut present = FIELDS.iter().zip(values).filter_map(|(&name, value)| Some((name, value?)));
     let (Some((name, value)), None) = (present.next(), present.next()) else {
@@ -42,7 +42,7 @@ pub(super) fn messages<'a>(body: &'a [u8], features: &[Feature]) -> Result<Messa
     };
     match (name, value[0]) {
         ("dataframe_split", _) => Ok(whole([b"{\"dataframe_split\":", value, b"}"].concat())),
-        ("dataframe_records" | "instances" | "inputs", b'[') => rows(name, value, features),
+        ("dataframe_records" | "instances" | "inputs", b'[') => rows(name, value, features, most_bytes),
         ("inputs", b'{') => columns(value),
         ("inputs", _) => Err(shape("inputs must be an array of rows or an object of columns")),
         (name, _) => Err(shape(format!("{name} must be an array"))),
@@ -102,7 +102,12 @@ fn value<'a>(reader: &mut Reader<'a>, depth: u32) -> Result<&'a [u8], Rejection>
 }
 
 /// Records, or rows of numbers.
-fn rows<'a>(name: &'static str, value: &'a [u8], features: &[Feature]) -> Result<Messages<'a>, Rejection> {
+fn rows<'a>(
+    name: &'static str,
+    value: &'a [u8],
+    features: &[Feature],
+    most_bytes: usize,
+) -> Result<Messages<'a>, Rejection> {
     let elements = elements(value)?;
     let Some(first) = elements.first() else { return Err(shape(format!("{name} has no rows"))) };
     match first[0] {
@@ -111,6 +116,12 @@ fn rows<'a>(name: &'static str, value: &'a [u8], features: &[Feature]) -> Result
             Ok(whole([format!("{{\"columns\":{},\"data\":", quoted(names)).as_bytes(), value, b"}"].concat()))
         }
         b'{' => {
+            // As one message may, they become no more than so much.
+            if elements.len() * features.len() * size_of::<f32>() > most_bytes {
+                let message =
+                    format!("{name} has rows of more than {most_bytes} bytes of features: send them in parts");
+                return Err(Rejection::new(ErrorClass::TooLarge, message));
+            }
             if let Some(other) = elements.iter().position(|element| element[0] != b'{') {
                 return Err(shape(format!("{name}[{other}] must be an object as those before it are")));
             }

@@ -35,7 +35,7 @@ use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::exchange::Exchange;
 use crate::pipeline::decide::Thresholds;
-use crate::pipeline::decode::Feature;
+use crate::pipeline::decode::{Feature, most_answer_bytes};
 use crate::pipeline::engine::{Engine, Outcome};
 
 /// Requests that may wait. At some tens of thousands a second this is a wait of milliseconds.
@@ -240,6 +240,11 @@ impl Scoring {
         self.0.max_request_bytes
     }
 
+    /// Largest answer, bytes.
+    pub fn most_answer_bytes(&self) -> usize {
+        most_answer_bytes(self.0.max_request_bytes)
+    }
+
     /// The model that answers; `None` before [`Scoring::open`].
     pub fn about(&self) -> Option<Arc<About>> {
         self.0.about.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
@@ -348,8 +353,9 @@ impl Batcher {
 
     fn score(&mut self, jobs: Vec<Job>) {
         let Served { engine, explainer, about, .. } = &mut self.served;
+        let most_bytes = engine.most_answer_bytes();
         let requests: Vec<Result<Request<'_>, Rejection>> =
-            jobs.iter().map(|job| Request::read(job.protocol, &job.body, &about.features)).collect();
+            jobs.iter().map(|job| Request::read(job.protocol, &job.body, &about.features, most_bytes)).collect();
         let payloads = requests.iter().flatten().flat_map(|request| &request.messages);
         engine.run(payloads.map(|message| Some(message.as_ref())));
 
@@ -403,14 +409,16 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn read(protocol: Protocol, body: &'a [u8], features: &[Feature]) -> Result<Request<'a>, Rejection> {
+    fn read(
+        protocol: Protocol,
+        body: &'a [u8],
+        features: &[Feature],
+        most_bytes: usize,
+    ) -> Result<Request<'a>, Rejection> {
         match protocol {
             Protocol::Verdict => Ok(Request { protocol, messages: vec![body.into()], list: None }),
-            Protocol::Mlflow => mlflow::messages(body, features).map(|mlflow::Messages { messages, list }| Request {
-                protocol,
-                messages,
-                list,
-            }),
+            Protocol::Mlflow => mlflow::messages(body, features, most_bytes)
+                .map(|mlflow::Messages { messages, list }| Request { protocol, messages, list }),
         }
     }
 
@@ -430,10 +438,10 @@ impl<'a> Request<'a> {
                 Outcome::Rejected(rejection) => return Err(self.placed(index, rejection)),
             }
         }
-        Ok(match self.protocol {
+        match self.protocol {
             Protocol::Verdict => answer::verdicts(&scored, engine, explainer, about, now),
-            Protocol::Mlflow => answer::predictions(&scored, engine),
-        })
+            Protocol::Mlflow => Ok(answer::predictions(&scored, engine)),
+        }
     }
 
     fn placed(&self, index: usize, rejection: &Rejection) -> Rejection {

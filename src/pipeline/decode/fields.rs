@@ -5,17 +5,25 @@ use fraud_wire::dead_letter::{ErrorClass, Rejection};
 use super::{EventTime, TransactionId, reject, syntax, text_of};
 use crate::pipeline::json::{Kind, Reader};
 
+/// Longest id, bytes of its text: every verdict on a row of its message repeats it. The schema's 256 characters always fit.
+pub(super) const MOST_ID_BYTES: usize = 1024;
+
 /// A transaction's id: text, or a number that is printed as text.
 pub(super) fn transaction_id(reader: &mut Reader<'_>) -> Result<TransactionId, Rejection> {
     match reader.kind() {
         Kind::String => {
             let id = syntax(reader, |reader| reader.string())?;
             let end = reader.position() - 1;
+            if id.raw.len() > MOST_ID_BYTES {
+                // An escape is longer than what it stands for.
+                check_length(text_of(id)?.len())?;
+            }
             Ok(TransactionId::Payload((end - id.raw.len()) as u32..end as u32))
         }
         // Ids that are numbers are common enough to be printed as text.
         Kind::Number => {
             let text = syntax(reader, |reader| reader.number())?;
+            check_length(text.len())?;
             let end = reader.position();
             Ok(TransactionId::Payload((end - text.len()) as u32..end as u32))
         }
@@ -25,6 +33,13 @@ pub(super) fn transaction_id(reader: &mut Reader<'_>) -> Result<TransactionId, R
             reject(ErrorClass::UnknownSchema, format!("transaction_id must be text, not {}", kind.describe()))
         }
     }
+}
+
+fn check_length(bytes: usize) -> Result<(), Rejection> {
+    if bytes <= MOST_ID_BYTES {
+        return Ok(());
+    }
+    reject(ErrorClass::TooLarge, format!("transaction_id has {bytes} bytes, the limit is {MOST_ID_BYTES}"))
 }
 
 /// A transaction's time: epoch milliseconds or RFC 3339.

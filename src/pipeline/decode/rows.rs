@@ -24,6 +24,17 @@ pub enum TransactionId {
     Payload(Range<u32>),
 }
 
+impl TransactionId {
+    /// Bytes of the transaction's own id, as the payload spells it.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        match self {
+            TransactionId::Absent => 0,
+            TransactionId::Payload(range) => range.len(),
+        }
+    }
+}
+
 /// Where a row's event time comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {

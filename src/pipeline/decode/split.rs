@@ -124,6 +124,11 @@ impl Decoder {
             };
             self.split_row(&mut data, depth, meta, rows)?;
             number += 1;
+            if rows.features.len() - message.row_start > self.most_features {
+                let bytes = self.most_features * size_of::<f32>();
+                let message = format!("data has rows of more than {bytes} bytes of features; send it in parts");
+                return reject(ErrorClass::TooLarge, message);
+            }
         }
         if number == 0 { reject(ErrorClass::WrongShape, "data has no rows") } else { Ok(data) }
     }

@@ -37,7 +37,7 @@
 //! So the parser, given `N`, takes the same steps as on `M`, and ends with the values that the template read. The tests
 //! and `fuzz/` compare the two on messages made to differ in every way we could think of.
 
-use super::fields::{event_time, transaction_id};
+use super::fields::{MOST_ID_BYTES, event_time, transaction_id};
 use super::{EventTime, RowMeta, Rows, TransactionId};
 use crate::pipeline::json::{Kind, Literal, Reader};
 
@@ -91,10 +91,17 @@ impl Template {
     }
 
     /// Appends the rows of a message that [begins](Template::begins) as this one does, each `defaults` overwritten by
-    /// what the row says. Behind the message's `length` bytes stand zeros, so that looking ahead needs no care at its
+    /// what the row says, up to `most_features` in all. Behind the message's `length` bytes stand zeros, so that looking ahead needs no care at its
     /// end. `None`: the message differs from the template; `rows` then holds anything from its first row on.
     #[inline]
-    fn read(&self, padded: &[u8], length: usize, record: u32, defaults: &[f32], rows: &mut Rows) -> Option<()> {
+    fn read(
+        &self,
+        padded: &[u8],
+        length: usize,
+        record: u32,
+        (defaults, most_features): (&[f32], usize),
+        rows: &mut Rows,
+    ) -> Option<()> {
         let mut reader = Reader::new(padded).at(self.head.text().len());
         let first = rows.meta.len();
         let mut shared =
@@ -105,6 +112,9 @@ impl Template {
         let mut row = 0;
         loop {
             self.row(&mut reader, record, row, defaults, rows)?;
+            if rows.features.len() > most_features {
+                return None;
+            }
             // Behind the rows' closing bracket there is no way back to a row.
             if reader.eat_literal(&self.tail) {
                 break;
@@ -162,7 +172,8 @@ fn other_value(reader: &mut Reader<'_>, value: Value, meta: &mut RowMeta) -> Opt
     match value {
         Value::TransactionId => {
             meta.transaction_id = match reader.plain_string() {
-                Some(text) => TransactionId::Payload(text.start as u32..text.end as u32),
+                Some(text) if text.len() <= MOST_ID_BYTES => TransactionId::Payload(text.start as u32..text.end as u32),
+                Some(_) => return None,
                 None => transaction_id(reader).ok()?,
             }
         }

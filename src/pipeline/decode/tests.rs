@@ -221,3 +221,44 @@ proptest! {
         prop_assert_eq!(decode(object).expect("valid").features, decode(split).expect("valid").features);
     }
 }
+
+#[test]
+fn an_id_that_is_too_long_is_refused_however_it_is_written() {
+    let with = |id: &str| format!(r#"{{"transaction_id":{id},"V1":1,"V2":2}}"#);
+    let quoted = |text: &str, times| format!("\"{}\"", text.repeat(times));
+    let mut learned = Decoder::new(&decoder().features, 1 << 20);
+    let mut class = |id: &str| {
+        let mut rows = Rows::default();
+        let outcome = learned.decode(Some(with(id).as_bytes()), 0, &mut rows);
+        outcome.err().map(|rejection| rejection.class)
+    };
+    // Whether the format was learned already or not.
+    for _ in 0..3 {
+        for (id, longest) in [("a", 1024), ("é", 512), ("\\u0061", 1024), ("\\ud83d\\ude00", 256)] {
+            assert_eq!(class(&quoted(id, longest)), None, "{id}");
+            assert_eq!(class(&quoted(id, longest + 1)), Some(ErrorClass::TooLarge), "{id}");
+        }
+        assert_eq!(class(&"9".repeat(1024)), None);
+        assert_eq!(class(&"9".repeat(1025)), Some(ErrorClass::TooLarge));
+    }
+}
+
+#[test]
+fn rows_of_defaults_are_bounded_whether_the_format_is_known_or_not() {
+    let features: Vec<Feature> =
+        (0..200).map(|number| Feature { name: format!("f{number}"), default: Some(0.0) }).collect();
+    let mut decoder = Decoder::new(&features, 64 << 10);
+    let most = (64 << 10) * MOST_GROWTH / (features.len() * size_of::<f32>());
+    for columns in ["[]", "[\"f7\"]"] {
+        let row = if columns == "[]" { "[]," } else { "[1]," };
+        let message =
+            |rows: usize| format!("{{\"columns\":{columns},\"data\":[{}]}}", row.repeat(rows).trim_end_matches(','));
+        for _ in 0..3 {
+            let mut rows = Rows::default();
+            assert_eq!(decoder.decode(Some(message(most).as_bytes()), 0, &mut rows), Ok(most));
+            let refused = decoder.decode(Some(message(most + 1).as_bytes()), 0, &mut rows).expect_err("too many");
+            assert_eq!(refused.class, ErrorClass::TooLarge, "{}", refused.message);
+            assert_eq!(rows.len(), most, "what stood before is as it was");
+        }
+    }
+}

@@ -43,6 +43,7 @@ impl Memory {
         bytes: &[u8],
         record: u32,
         defaults: &[f32],
+        most_features: usize,
         rows: &mut Rows,
     ) -> bool {
         let (features, meta) = (rows.features.len(), rows.meta.len());
@@ -61,7 +62,7 @@ impl Memory {
                 self.padded.extend_from_slice(&[0; AHEAD]);
                 copied = true;
             }
-            if template.read(&self.padded, bytes.len(), record, defaults, rows).is_some() {
+            if template.read(&self.padded, bytes.len(), record, (defaults, most_features), rows).is_some() {
                 self.recent = index;
                 self.credit = (self.credit + 1).min(MOST_CREDIT);
                 return true;

@@ -31,7 +31,7 @@ fn outcome(decoder: &mut Decoder, message: &[u8]) -> Result<(Vec<u32>, String), 
 
 /// Whether the message would take the template path.
 fn in_passing(decoder: &Decoder, message: &[u8]) -> bool {
-    decoder.memory.clone().read(message, 0, &decoder.defaults, &mut Rows::default())
+    decoder.memory.clone().read(message, 0, &decoder.defaults, usize::MAX, &mut Rows::default())
 }
 
 /// Decodes `message` with what was learned and without; both must agree.
