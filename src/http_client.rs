@@ -2,6 +2,8 @@
 //!
 //! No client follows redirects, which could carry a token to another host.
 
+use std::net::IpAddr;
+
 use reqwest::{Client, ClientBuilder, Url};
 
 /// A client builder with what all clients share; `certificates` are PEM text of further authorities to trust.
@@ -33,6 +35,17 @@ fn trust(_: ClientBuilder, _: &[u8]) -> Result<ClientBuilder, String> {
 
 #[cfg(not(feature = "tls"))]
 const WITHOUT_TLS: &str = "this build has no TLS (cargo feature `tls`): `make build` makes the whole one";
+
+/// Whether what is sent to `url` can be read on its way: it is not encrypted, and leaves this machine.
+pub fn is_in_the_clear(url: &Url) -> bool {
+    url.scheme() == "http" && !url.host_str().is_some_and(is_loopback)
+}
+
+/// Whether a host's name or address, in brackets or not, is this machine's own.
+pub fn is_loopback(host: &str) -> bool {
+    let name = host.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(host);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
 
 /// Parses the address of an HTTP service. `None` where it is none.
 ///

@@ -1,38 +1,56 @@
-//! Connections: accepted one by one, so many at a time, and none that sends nothing for long.
+//! Connections: accepted one by one, bounded in number, and none that says nothing, sends nothing or reads nothing for long.
 //!
-//! Each connection costs memory and a file descriptor that Kafka's need too, so their number is bounded; who comes then
-//! waits in the system's queue. A connection on which no whole request head arrives in time is closed, idle ones
-//! included: a seat cannot be held by doing nothing.
+//! ```text
+//!  accept ─► waiting ─── head of a request ──┬─► health, metrics: answered where it waits
+//!            (so many: the oldest is closed)  └─► all else: takes a seat (so many: 503) ─► answered ─► waiting
+//! ```
+//!
+//! Each connection costs memory and a file descriptor that Kafka's need too. What asks for the health of the process takes no
+//! seat, so neither the callers of the public paths nor those who do nothing keep a supervisor out: a connection without a
+//! seat makes room for newer ones, and whoever asks as soon as it is connected is among the newest.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::connect_info::ConnectInfo;
+use axum::response::{IntoResponse, Response};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 
+use super::problem::Problem;
 use crate::log_events;
 
 /// What connections may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Connections at the same time: consoles, Prometheus, supervisors, and callers that keep theirs open.
-    pub most: usize,
+    /// Requests that are answered at the same time, health and metrics left out.
+    pub seats: usize,
+    /// Connections without a seat.
+    pub waiting: usize,
     /// How long a connection may go without a whole request head.
     pub head: Duration,
+    /// How long the other side may read nothing of an answer.
+    pub write: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { most: 512, head: Duration::from_secs(30) }
+        Limits { seats: 512, waiting: 256, head: Duration::from_secs(30), write: Duration::from_secs(10) }
     }
 }
 
@@ -42,19 +60,19 @@ const MOST_HEAD_BYTES: usize = 32 << 10;
 /// Wait after a failed accept: file descriptors may come free again.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Paths that supervisors and Prometheus ask.
+const HEALTH: [&str; 5] = ["/livez", "/readyz", "/metrics", "/ping", "/health"];
+
 /// Serves `router` on `listener` until the process ends. Handlers find the peer's address as [`ConnectInfo`].
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits) -> std::io::Result<()> {
-    let seats = Arc::new(Semaphore::new(limits.most));
+    let seats = Arc::new(Semaphore::new(limits.seats));
+    let waiting = Arc::new(Waiting { most: limits.waiting, places: Mutex::default() });
     let router = TowerToHyperService::new(router);
     loop {
-        let Ok(seat) = seats.clone().acquire_owned().await else { return Ok(()) };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    answer(stream, peer, router, limits.head).await;
-                    drop(seat);
-                });
+                let place = Place::take(&waiting);
+                tokio::spawn(answer(stream, peer, router.clone(), seats.clone(), place, limits));
             }
             Err(error) => {
                 log_events::http::NotAccepted { error: &error }.log();
@@ -64,17 +82,155 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
     }
 }
 
-async fn answer(stream: TcpStream, peer: SocketAddr, router: TowerToHyperService<Router>, head_limit: Duration) {
+async fn answer(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: TowerToHyperService<Router>,
+    seats: Arc<Semaphore>,
+    place: Place,
+    limits: Limits,
+) {
     // Answers are small and written whole: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write));
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
+        let router = router.clone();
+        let needs_seat = !HEALTH.contains(&request.uri().path());
+        let seat = needs_seat.then(|| place.sit(&seats)).flatten();
+        if !needs_seat {
+            place.renew();
+        }
+        async move {
+            if needs_seat && seat.is_none() {
+                let full = format!("{} requests are being answered already", limits.seats);
+                return Ok(Problem::overloaded(full).into_response());
+            }
+            let answered: Result<Response, Infallible> = router.call(request).await;
+            answered.map(|response| response.map(|body| Body::new(Seated { body, _seat: seat })))
+        }
     });
-    let mut connection = http1::Builder::new();
-    connection.timer(TokioTimer::new()).header_read_timeout(head_limit).max_buf_size(MOST_HEAD_BYTES);
-    if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
-        log_events::http::ConnectionFailed { peer, error: &error }.log();
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MOST_HEAD_BYTES);
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            log_events::http::ConnectionFailed { peer, error: &error }.log();
+        },
+        // Dropped as it stands.
+        () = place.own.closed.notified() => {}
+    }
+    place.leave();
+}
+
+/// Connections without a seat, the oldest first.
+struct Waiting {
+    most: usize,
+    places: Mutex<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    /// The turn that was given last.
+    last: u64,
+    /// By the turn in which they came.
+    closes: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Waiting {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// One connection's place.
+#[derive(Clone)]
+struct Place {
+    waiting: Arc<Waiting>,
+    own: Arc<Own>,
+}
+
+#[derive(Default)]
+struct Own {
+    /// Its turn among those that wait; 0 where it does not.
+    turn: AtomicU64,
+    closed: Arc<Notify>,
+}
+
+impl Place {
+    /// The newest of those that wait; closes the oldest where they are too many.
+    fn take(waiting: &Arc<Waiting>) -> Place {
+        let place = Place { waiting: waiting.clone(), own: Arc::default() };
+        place.renew();
+        place
+    }
+
+    /// From now on it is the newest.
+    fn renew(&self) {
+        self.leave();
+        let mut places = self.waiting.places();
+        places.last += 1;
+        let turn = places.last;
+        places.closes.insert(turn, self.own.closed.clone());
+        self.own.turn.store(turn, Ordering::Relaxed);
+        while places.closes.len() > self.waiting.most {
+            let Some((_, oldest)) = places.closes.pop_first() else { break };
+            oldest.notify_one();
+        }
+    }
+
+    /// It waits no more.
+    fn leave(&self) {
+        let turn = self.own.turn.swap(0, Ordering::Relaxed);
+        if turn != 0 {
+            self.waiting.places().closes.remove(&turn);
+        }
+    }
+
+    /// Takes one of the seats, if there is one.
+    fn sit(&self, seats: &Arc<Semaphore>) -> Option<Seat> {
+        let permit = seats.clone().try_acquire_owned().ok()?;
+        self.leave();
+        Some(Seat { place: self.clone(), _permit: permit })
+    }
+}
+
+/// Held until a request is answered; then its connection waits for the next one.
+struct Seat {
+    place: Place,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.place.renew();
+    }
+}
+
+/// An answer's body that holds a seat.
+struct Seated {
+    body: Body,
+    _seat: Option<Seat>,
+}
+
+impl hyper::body::Body for Seated {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -86,24 +242,87 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn silent_connections_give_their_seats_back() {
-        let limits = Limits { most: 2, head: Duration::from_millis(300) };
+    const LIMITS: Limits =
+        Limits { seats: 2, waiting: 4, head: Duration::from_millis(300), write: Duration::from_millis(300) };
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// What nobody reads to its end by accident: more than a socket's buffers hold.
+    const LARGE: usize = 64 << 20;
+
+    async fn start(limits: Limits) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let peer = get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string());
-        tokio::spawn(serve(listener, Router::new().route("/", peer), limits));
+        let router = Router::new()
+            .route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()))
+            .route("/large", get(async || vec![b' '; LARGE]))
+            .route("/livez", get(async || "ok\n"));
+        tokio::spawn(serve(listener, router, limits));
+        address
+    }
 
-        // One says nothing, one stops in the middle of a request's head: all seats are taken.
-        let _silent = TcpStream::connect(address).await.unwrap();
+    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// The first bytes of an answer; nothing where the connection was closed without one.
+    async fn head(stream: &mut TcpStream) -> String {
+        let mut bytes = [0; 1024];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("an answer in time");
+        String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn silent_connections_are_closed() {
+        let address = start(LIMITS).await;
+        // One says nothing, one stops in the middle of a request's head.
+        let mut silent = TcpStream::connect(address).await.unwrap();
         let mut halting = TcpStream::connect(address).await.unwrap();
         halting.write_all(b"GET / HTTP/1.1\r\nHos").await.unwrap();
-        let mut third = TcpStream::connect(address).await.unwrap();
-        third.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        let read = third.read_to_string(&mut answer);
-        tokio::time::timeout(Duration::from_secs(60), read).await.expect("a seat in time").unwrap();
+        let mut third = ask(address, "/").await;
+        let answer = head(&mut third).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         assert!(answer.ends_with(&third.local_addr().unwrap().to_string()), "{answer}");
+        assert_eq!(head(&mut silent).await, "");
+        // It may be told why.
+        let told = head(&mut halting).await;
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 408"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn connections_that_wait_make_room_for_newer_ones() {
+        let address = start(Limits { head: PATIENCE * 2, ..LIMITS }).await;
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+            assert!(head(&mut ask(address, "/livez").await).await.ends_with("ok\n"));
+        }
+        assert_eq!(head(&mut idle[0]).await, "", "the oldest was closed");
+    }
+
+    #[tokio::test]
+    async fn health_is_answered_when_all_seats_are_taken_and_who_reads_nothing_loses_his() {
+        let address = start(LIMITS).await;
+        let mut taken = Vec::new();
+        for _ in 0..LIMITS.seats {
+            let mut stream = ask(address, "/large").await;
+            assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
+            taken.push(stream);
+        }
+        assert!(head(&mut ask(address, "/livez").await).await.ends_with("ok\n"));
+        // Nothing is read from here on: their connections are closed, and their seats are free.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = head(&mut ask(address, "/").await).await;
+            if answer.starts_with("HTTP/1.1 200 OK") {
+                break;
+            }
+            assert!(answer.starts_with("HTTP/1.1 503") && tokio::time::Instant::now() < deadline, "{answer}");
+        }
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, taken[0].read_to_end(&mut rest)).await.expect("closed");
+        assert!(read.is_err() || rest.len() < LARGE, "it was cut off");
     }
 }

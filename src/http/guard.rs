@@ -5,12 +5,11 @@
 //! `Sec-Fetch-Site` give another site away, and on a loopback listener a `Host` that is no loopback name gives away a
 //! stranger's name that was made to point here (DNS rebinding). There are no CORS headers at all.
 
-use std::net::IpAddr;
-
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, Method};
 
 use super::problem::Problem;
+use crate::http_client;
 
 /// Why a request is refused, if it is. `loopback`: the edge listens on a loopback address.
 pub fn refusal(method: &Method, headers: &HeaderMap, loopback: bool) -> Option<Problem> {
@@ -44,8 +43,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    http_client::is_loopback(name)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod problem;
 pub mod score;
 
 mod admin;
+mod in_flight;
 mod suspicious;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,6 +36,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 pub use self::admin::{Admin, SHORTEST_TOKEN};
 use self::connections::Limits;
@@ -55,6 +57,7 @@ pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 #[derive(Clone)]
 pub struct Edge {
     metrics: Exposition,
+    exposing: Arc<Semaphore>,
     readiness: Readiness,
     /// Scores those who ask.
     scoring: Scoring,
@@ -66,7 +69,8 @@ pub struct Edge {
 impl Edge {
     /// What is there from the start.
     pub fn new(metrics: Exposition, readiness: Readiness, scoring: Scoring, admin: Admin) -> Edge {
-        Edge { metrics, readiness, scoring, admin: Arc::new(admin), exchange: Arc::default() }
+        let (exposing, admin) = (Arc::new(Semaphore::new(1)), Arc::new(admin));
+        Edge { metrics, exposing, readiness, scoring, admin, exchange: Arc::default() }
     }
 
     /// The worker's models, once there are any: from now on the edge scores, broker or not.
@@ -109,8 +113,9 @@ pub async fn serve_metrics<R>(listener: TcpListener, render: R, readiness: Readi
 where
     R: Fn() -> String + Clone + Send + Sync + 'static,
 {
+    let exposing = Arc::new(Semaphore::new(1));
     let router = Router::new()
-        .route("/metrics", get(async move || exposed(render())))
+        .route("/metrics", get(async move || exposed(&exposing, render).await))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(async move || standing(&readiness)))
         .fallback(async |uri: Uri| Problem::not_found(uri.path()))
@@ -165,12 +170,14 @@ async fn ping(State(edge): State<Edge>) -> Response {
     }
 }
 
-async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {
-    exposed(edge.metrics.render())
+async fn metrics(State(edge): State<Edge>) -> Response {
+    exposed(&edge.exposing, || edge.metrics.render()).await
 }
 
-fn exposed(metrics: String) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics)
+/// Writing all metrics down takes a while: one at a time does it, so that a crowd that asks for them keeps nobody else waiting.
+async fn exposed(turn: &Semaphore, render: impl FnOnce() -> String) -> Response {
+    let _turn = turn.acquire().await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render()).into_response()
 }
 
 async fn ready(State(edge): State<Edge>) -> impl IntoResponse {

@@ -1,25 +1,24 @@
 //! `/v1/score` and `/invocations`: a request's body to the scoring service, its answer back, within bounds.
 //!
 //! ```text
-//!  headers ─► media type ─► admitted by size ─► body within the time limit ─► scoring service ─► answer
-//!                │                │                   │                          │
-//!                415              413, 503            408                        4xx, 503     (problem+json)
+//!  headers ─► media type, size ─► body within the time limit ─► scoring service ─► answer, read in time
+//!                │                     │                          │                  │
+//!                415, 413              408, 413, 503              4xx, 503           503, cut off   (problem+json)
 //! ```
 //!
-//! The bytes of all bodies in flight are bounded: a request is admitted by the length it announces, before a byte of its
-//! body is read; without an announced length it counts as the longest. What is over the bound is refused at once and told
-//! when to come back, so an overload costs those who cause it and neither memory nor the scoring of topics.
+//! The bytes of all bodies and answers in flight are bounded ([`in_flight`]). What is over the bound is refused at once and
+//! told when to come back, so an overload costs those who cause it and neither memory nor the scoring of topics.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use fraud_wire::trace_context::{self, TRACEPARENT_HEADER, TRACESTATE_HEADER, TraceContext};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::in_flight::{self, Answer, Budget};
 use super::problem::Problem;
 use crate::scoring_service::{Protocol, Scoring, Unscored};
 use crate::telemetry::requests::{self, Path};
@@ -27,12 +26,6 @@ use crate::telemetry::spans::{self, Tracer};
 
 /// How long a body may take to arrive, and then its scores.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-
-/// Bytes of bodies in flight together, unless one request alone may be larger.
-const IN_FLIGHT_BYTES: usize = 64 << 20;
-
-/// In-flight bytes are counted in these units, so that the largest setting fits a semaphore.
-const UNIT: usize = 1 << 10;
 
 /// Header of an answer that tells whoever traces the request which span of ours belongs to it (a W3C draft, beside Trace
 /// Context): only where there is one.
@@ -42,17 +35,16 @@ const TRACERESPONSE: &str = "traceresponse";
 #[derive(Clone)]
 pub struct Gate {
     scoring: Scoring,
-    in_flight: Arc<Semaphore>,
+    budget: Budget,
     tracer: Option<Arc<Mutex<Tracer>>>,
 }
 
 impl Gate {
     /// A gate before `scoring`.
     pub fn new(scoring: Scoring) -> Gate {
-        let bytes = IN_FLIGHT_BYTES.max(scoring.max_request_bytes());
         Gate {
+            budget: Budget::new(scoring.most_answer_bytes()),
             scoring,
-            in_flight: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
             tracer: Tracer::new().map(|tracer| Arc::new(Mutex::new(tracer))),
         }
     }
@@ -67,7 +59,10 @@ impl Gate {
         let (began, began_at) = (Instant::now(), SystemTime::now());
         let span = self.begin_span(request.headers());
         let mut response = match self.scores(protocol, request).await {
-            Ok(json) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response(),
+            Ok(answer) => {
+                let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+                (json, Body::new(answer)).into_response()
+            }
             Err(problem) => problem.into_response(),
         };
         let (path, name) = match protocol {
@@ -101,39 +96,26 @@ impl Gate {
         tracer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).begin(&context, state, 1)
     }
 
-    async fn scores(&self, protocol: Protocol, mut request: Request) -> Result<Vec<u8>, Problem> {
+    async fn scores(&self, protocol: Protocol, request: Request) -> Result<Answer, Problem> {
         check_media_type(request.headers())?;
         let limit = self.scoring.max_request_bytes();
-        let _admitted = self.admit(announced_length(request.headers()), limit)?;
-        DefaultBodyLimit::max(limit).apply(&mut request);
-        let body = tokio::time::timeout(TIME_LIMIT, Bytes::from_request(request, &()));
-        let body = match body.await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(Problem::too_large(limit));
-            }
-            Ok(Err(error)) => return Err(Problem::unreadable_body(error.body_text())),
-            Err(_) => return Err(Problem::slow_request(TIME_LIMIT.as_secs())),
-        };
-        match tokio::time::timeout(TIME_LIMIT, self.scoring.score(protocol, body)).await {
-            Ok(Ok(json)) => Ok(json),
-            Ok(Err(Unscored::Rejected(rejection))) => Err(rejection.into()),
-            Ok(Err(unready @ (Unscored::NotReady | Unscored::Ended))) => Err(Problem::not_ready(unready.to_string())),
-            Ok(Err(full @ Unscored::Overloaded)) => Err(Problem::overloaded(full.to_string())),
-            Err(_) => Err(Problem::time_limit(TIME_LIMIT.as_secs())),
-        }
-    }
-
-    fn admit(&self, announced: Option<usize>, limit: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let bytes = announced.unwrap_or(limit);
-        if bytes > limit {
+        if announced_length(request.headers()).is_some_and(|bytes| bytes > limit) {
             return Err(Problem::too_large(limit));
         }
-        // Settings allow a gigabyte: in units it fits.
-        let units = u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX);
-        self.in_flight.clone().try_acquire_many_owned(units).map_err(|_| {
-            Problem::overloaded(format!("requests of {IN_FLIGHT_BYTES} bytes together are in flight already"))
-        })
+        let mut held = self.budget.hold();
+        let body = tokio::time::timeout(TIME_LIMIT, in_flight::read(request.into_body(), limit, &mut held)).await;
+        let body = body.map_err(|_| Problem::slow_request(TIME_LIMIT.as_secs()))??;
+        let json = match tokio::time::timeout(TIME_LIMIT, self.scoring.score(protocol, body)).await {
+            Ok(Ok(json)) => json,
+            Ok(Err(Unscored::Rejected(rejection))) => return Err(rejection.into()),
+            Ok(Err(unready @ (Unscored::NotReady | Unscored::Ended))) => {
+                return Err(Problem::not_ready(unready.to_string()));
+            }
+            Ok(Err(full @ Unscored::Overloaded)) => return Err(Problem::overloaded(full.to_string())),
+            Err(_) => return Err(Problem::time_limit(TIME_LIMIT.as_secs())),
+        };
+        held.grow(json.len())?;
+        Ok(Answer::new(json, held))
     }
 }
 
@@ -189,17 +171,5 @@ mod tests {
         ] {
             assert!(!accepted(headers), "{headers:?}");
         }
-    }
-
-    #[test]
-    fn bytes_in_flight_are_bounded_and_come_back() {
-        let gate = Gate::new(Scoring::new(1 << 20));
-        let admitted: Vec<_> = (0..64).map(|_| gate.admit(None, 1 << 20).expect("room")).collect();
-        let refused = gate.admit(Some(1), 1 << 20).expect_err("full");
-        assert_eq!(refused.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
-        drop(admitted);
-        assert!(gate.admit(Some(1 << 20), 1 << 20).is_ok());
-        let refused = gate.admit(Some((1 << 20) + 1), 1 << 20).expect_err("too large");
-        assert_eq!(refused.status(), axum::http::StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

@@ -197,10 +197,11 @@ fn an_overload_is_refused_at_once_and_costs_the_topics_nothing() {
     };
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Each announces the largest body and sends none of it: 64 of them are all that may be in flight, and the worker
-        // gives each up after a while.
+        // Each sends the largest body but for its last byte: 64 of them are all that may be in flight, and the worker gives
+        // each up after a while. Announced alone, they would cost nothing.
         scope.spawn(|| {
             let mut hoarders = VecDeque::new();
+            let body = vec![b' '; (1 << 20) - 1];
             while !over.load(Ordering::Relaxed) {
                 let mut stream = TcpStream::connect(&address).unwrap();
                 let head = format!(
@@ -208,6 +209,8 @@ fn an_overload_is_refused_at_once_and_costs_the_topics_nothing() {
                     1 << 20
                 );
                 stream.write_all(head.as_bytes()).unwrap();
+                // Who is refused early may find the connection closed before all is sent.
+                let _ = stream.write_all(&body);
                 hoarders.push_back(stream);
                 if hoarders.len() > 200 {
                     hoarders.pop_front();

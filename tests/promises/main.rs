@@ -7,6 +7,7 @@
 //! - `fenced`: a cluster that names no broker for a while is not the end of any client
 //! - `refused`: what a topic does not take stops neither the other records nor the other partitions
 //! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
+//! - `hostile`: nothing that strangers send takes the memory, the partition or the health of a worker
 //! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers
 //! - `shutdown`: SIGTERM drains and leaves within two seconds
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
@@ -33,6 +34,7 @@ mod exactly_once;
 mod fenced;
 mod foreign_model;
 mod gaps;
+mod hostile;
 mod http;
 mod kernel;
 mod metrics;

@@ -105,6 +105,20 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Resident memory now, and at its most since the last call, bytes.
+    pub fn memory(&self) -> (usize, usize) {
+        let pid = self.child.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let bytes = |name: &str| -> usize {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+        };
+        let memory = (bytes("VmRSS:"), bytes("VmHWM:"));
+        // "5": the peak begins anew (proc_pid_clear_refs(5)).
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+        memory
+    }
+
     /// Any signal, as kill takes it.
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());

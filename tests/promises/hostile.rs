@@ -1,0 +1,173 @@
+//! Attacks on a running worker: small messages that would become large answers, and callers that take what others need.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::poison::good;
+use super::support::broker::shared;
+use super::support::process::Running;
+use super::support::topics::{Record, Topics};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Largest message that is taken, unless told otherwise.
+const MOST: usize = 1 << 20;
+
+/// Memory that any single message may cost.
+const MOST_MEMORY: usize = 64 << 20;
+
+/// A split message with an id of its own, and as many rows of zeros.
+fn split(id: &str, rows: usize) -> Vec<u8> {
+    let mut text = format!("{{\"transaction_id\":\"{id}\",\"columns\":[");
+    (1..=28).for_each(|number| write!(text, "\"V{number}\",").unwrap());
+    text.push_str("\"Amount\"],\"data\":[");
+    let row = format!("[{}],", vec!["0"; 29].join(","));
+    text.extend(std::iter::repeat_n(row.as_str(), rows));
+    text.pop();
+    text.push_str("]}");
+    text.into_bytes()
+}
+
+/// POST of a body: status and answer.
+fn post(address: &str, path: &str, body: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let _ = stream.write_all(body);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// Panics where the worker took more than a message may.
+fn check_memory(worker: &Running, before: usize, what: &str) {
+    let (_, most) = worker.memory();
+    let taken = most.saturating_sub(before);
+    assert!(taken <= MOST_MEMORY, "{what} took {} MiB", taken >> 20);
+}
+
+/// What it is, message, key, and what is said of it where it is refused.
+type Attack<'a> = (&'a str, Vec<u8>, Option<&'a [u8]>, Option<&'a str>);
+
+#[test]
+fn a_small_message_never_becomes_a_large_answer() {
+    let rows_in = |bytes: usize| (bytes - 2_000) / 61;
+    let long_id = "A".repeat(130_000);
+    let largest_id = "A".repeat(1024);
+    let key = vec![b'k'; 300_000];
+    let attacks: [Attack<'_>; 5] = [
+        ("190 KB with a long id", split(&long_id, 1_000), None, Some("transaction_id has 130000 bytes")),
+        ("1 MB with a long id", split(&long_id, rows_in(MOST) - 3_000), None, Some("transaction_id has 130000 bytes")),
+        ("1 MB of rows with the longest id", split(&largest_id, rows_in(MOST)), None, Some("send it in parts")),
+        ("a large key", split("id", 1_000), Some(&key), Some("shorten transaction_id or the key")),
+        // What is no attack: a full message whose answers stay within bounds.
+        ("1 MB of rows", split("id", rows_in(MOST)), None, None),
+    ];
+    let topics = Topics::create(shared(), 1);
+    let mut worker = topics.start_worker(&[]);
+    let address = worker.http_address();
+    let mut verdicts = topics.subscribe(&topics.output);
+    let mut letters = topics.subscribe(&topics.dead_letter);
+    // What the first messages of any kind cost is not theirs: buffers, connections.
+    let warm = split("warm", 1_000);
+    topics.send(&[Record { value: Some(&warm), ..Record::default() }]);
+    verdicts.wait_for("first verdicts", 1_000, LIMIT);
+    let mut seen = 1_000;
+    for (index, (what, message, key, refused)) in attacks.iter().enumerate() {
+        assert!(message.len() <= MOST, "{what}: {} bytes", message.len());
+        let (before, _) = worker.memory();
+        let after = good(&format!("after-{index}"));
+        let attack = Record { key: *key, value: Some(message), ..Record::default() };
+        topics.send(&[attack, Record { value: Some(after.as_bytes()), ..Record::default() }]);
+        seen += if refused.is_some() { 1 } else { rows_in(MOST) + 1 };
+        verdicts.wait_for(what, seen, LIMIT);
+        check_memory(&worker, before, what);
+        let last = verdicts.seen.last().unwrap().verdict().transaction_id;
+        assert_eq!(last, format!("after-{index}"));
+        let Some(says) = refused else { continue };
+        let known = letters.seen.len();
+        letters.wait_for(what, known + 1, LIMIT);
+        let letter = letters.seen.last().unwrap();
+        assert_eq!(letter.header("error.class").as_deref(), Some("too-large"), "{what}");
+        let reason = letter.header("error.message").unwrap();
+        assert!(reason.contains(says), "{what}: {reason}");
+    }
+    // And over HTTP, where there is no key.
+    for (what, message, _, refused) in attacks.iter().filter(|(_, _, key, _)| key.is_none()) {
+        let (before, _) = worker.memory();
+        let (status, answer) = post(&address, "/v1/score", message);
+        check_memory(&worker, before, what);
+        match refused {
+            Some(says) => {
+                let says = says.replace("send it in parts", "send the rows in parts");
+                assert_eq!(status, 413, "{what}: {answer}");
+                assert!(answer.contains("problem:too-large") && answer.contains(&says), "{what}: {answer}");
+            }
+            None => assert_eq!(status, 200, "{what}"),
+        }
+    }
+    // Records of nothing would become whole rows.
+    let nothing = format!("{{\"dataframe_records\":[{}{{}}]}}", "{},".repeat(MOST / 3 - 20));
+    let (before, _) = worker.memory();
+    let (status, answer) = post(&address, "/invocations", nothing.as_bytes());
+    check_memory(&worker, before, "a list of nothing");
+    assert!(status == 413 && answer.contains("dataframe_records has rows of more than"), "{status} {answer}");
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn health_is_told_and_transactions_are_scored_whatever_strangers_do_with_their_connections() {
+    let topics = Topics::create(shared(), 1);
+    let mut worker = topics.start_worker(&[]);
+    let address = worker.http_address();
+    let host = format!("Host: {address}\r\n");
+    let announced =
+        format!("POST /v1/score HTTP/1.1\r\n{host}Content-Type: application/json\r\nContent-Length: {MOST}\r\n\r\n");
+    let endless = format!(
+        "POST /v1/score HTTP/1.1\r\n{host}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    // More than there are seats of any kind, where that is what they are after.
+    for (what, count, says, still_scores) in [
+        ("say nothing", 900, String::new(), true),
+        ("begin a request", 900, "GET /livez HTTP/1.1\r\n".to_owned(), true),
+        ("read no answers", 900, format!("GET /metrics HTTP/1.1\r\n{host}\r\n").repeat(100), true),
+        ("announce bodies", 400, announced, true),
+        ("begin bodies without an end", 400, endless, true),
+        ("watch the console and read nothing", 100, format!("GET /v1/events HTTP/1.1\r\n{host}\r\n"), true),
+        ("read no pages", 900, format!("GET / HTTP/1.1\r\n{host}\r\n").repeat(300), false),
+    ] {
+        let strangers: Vec<TcpStream> = (0..count)
+            .map(|_| {
+                let mut stream = TcpStream::connect(&address).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                let _ = stream.write(says.as_bytes());
+                stream
+            })
+            .collect();
+        for path in ["/livez", "/readyz", "/metrics"] {
+            let asked = Instant::now();
+            let (status, _) = worker.get(path);
+            assert!(status == 200 && asked.elapsed() < Duration::from_secs(2), "{what}: {path} {:?}", asked.elapsed());
+        }
+        if still_scores {
+            let (status, answer) = post(&address, "/v1/score", good("x").as_bytes());
+            assert_eq!(status, 200, "{what}: {answer}");
+        }
+        drop(strangers);
+    }
+    // All of them are gone, and with them what they held.
+    super::support::wait_for("scores", LIMIT, || {
+        (post(&address, "/v1/score", good("x").as_bytes()).0 == 200).then_some(())
+    });
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
