@@ -17,6 +17,7 @@ pub(crate) const LAYERED: &str = "layered-property";
 /// The environment variable that takes properties, for the warning about secrets on the command line.
 static PROPERTY_VARIABLE: OnceLock<String> = OnceLock::new();
 static SECRETS_WARNING: Once = Once::new();
+static WEAKNESS_WARNING: Once = Once::new();
 
 pub(crate) fn set_property_variable(name: String) {
     // The first parse of the process names it; a second one (tests) changes nothing.
@@ -48,7 +49,7 @@ impl KafkaArguments {
     /// A librdkafka configuration: `bootstrap.servers`, then the properties of file and environment, then `-X`.
     /// Set a program's own defaults for what it does not contain (`ClientConfig::get`), so that the user's wish
     /// holds. Warns once per process about secrets given on the command line, where every user of the machine can
-    /// read them.
+    /// read them, and about properties that take away what TLS is for.
     pub fn client_config(&self) -> ClientConfig {
         let secrets = self.secrets_on_command_line();
         if !secrets.is_empty() {
@@ -67,6 +68,7 @@ impl KafkaArguments {
         for property in self.layered_properties.iter().chain(&self.properties) {
             config.set(&property.key, &property.value);
         }
+        WEAKNESS_WARNING.call_once(|| weaknesses(&config).iter().for_each(|weakness| tracing::warn!("{weakness}")));
         config
     }
 
@@ -101,6 +103,47 @@ impl KafkaArguments {
 /// Properties by which librdkafka loads code into the process or runs a command, in some case already when they are set. Who may
 /// write a configuration file or an environment need not be who may run code.
 const RUN_CODE: [&str; 4] = ["plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"];
+
+/// What in `config` lets others pass for a broker, or read what the clients log in with.
+fn weaknesses(config: &ClientConfig) -> Vec<String> {
+    let value = |key: &str| config.get(key).map(|value| value.trim().to_ascii_lowercase()).unwrap_or_default();
+    let protocol = value("security.protocol");
+    let mut found = Vec::new();
+    if protocol.ends_with("ssl") && matches!(value("enable.ssl.certificate.verification").as_str(), "false" | "f" | "0")
+    {
+        found.push(
+            "enable.ssl.certificate.verification=false: any host can pass for a broker; leave it out, and name the \
+             brokers' authority with ssl.ca.location"
+                .to_owned(),
+        );
+    }
+    if protocol.ends_with("ssl") && value("ssl.endpoint.identification.algorithm") == "none" {
+        found.push(
+            "ssl.endpoint.identification.algorithm=none: any host with a certificate of the same authority can pass for a \
+             broker; leave it out"
+                .to_owned(),
+        );
+    }
+    let mechanism = config.get("sasl.mechanism").or(config.get("sasl.mechanisms")).unwrap_or_default().trim();
+    let is_readable = ["PLAIN", "OAUTHBEARER"].iter().any(|readable| mechanism.eq_ignore_ascii_case(readable));
+    if protocol == "sasl_plaintext" && is_readable && !are_loopback(config.get("bootstrap.servers").unwrap_or_default())
+    {
+        found.push(format!(
+            "security.protocol=sasl_plaintext with {mechanism}: what the clients log in with can be read on the way to the \
+             brokers; use sasl_ssl"
+        ));
+    }
+    found
+}
+
+/// Whether all of `brokers` are on this machine.
+fn are_loopback(brokers: &str) -> bool {
+    brokers.split(',').all(|broker| {
+        let host = broker.trim().rsplit_once("://").map_or(broker.trim(), |(_, address)| address);
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
 
 /// Asks librdkafka about every property of `config`.
 ///
@@ -226,6 +269,36 @@ mod tests {
             let error = check_properties(&config).unwrap_err();
             assert_eq!(error.exit_code(), 64);
             assert!(error.to_string().contains(key) && error.to_string().contains("refused"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_weakens_tls_or_shows_secrets_is_named() {
+        let named = |properties: &str| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", "kafka-1:9093");
+            for property in properties.split_whitespace() {
+                let (key, value) = property.split_once('=').unwrap();
+                config.set(key, value);
+            }
+            weaknesses(&config).join("; ")
+        };
+        for (properties, says) in [
+            ("security.protocol=SSL enable.ssl.certificate.verification=false", "enable.ssl.certificate.verification"),
+            ("security.protocol=sasl_ssl enable.ssl.certificate.verification=0", "enable.ssl.certificate.verification"),
+            ("security.protocol=ssl ssl.endpoint.identification.algorithm=None", "ssl.endpoint.identification"),
+            ("security.protocol=sasl_plaintext sasl.mechanism=PLAIN", "with PLAIN"),
+            ("security.protocol=SASL_PLAINTEXT sasl.mechanisms=OAUTHBEARER", "with OAUTHBEARER"),
+        ] {
+            assert!(named(properties).contains(says), "{properties}: {}", named(properties));
+        }
+        for properties in [
+            "",
+            "security.protocol=ssl enable.ssl.certificate.verification=true ssl.endpoint.identification.algorithm=https",
+            "security.protocol=sasl_plaintext sasl.mechanism=SCRAM-SHA-512",
+            "security.protocol=sasl_plaintext sasl.mechanism=PLAIN bootstrap.servers=127.0.0.1:9092,[::1]:9092",
+        ] {
+            assert_eq!(named(properties), "", "{properties}");
         }
     }
 

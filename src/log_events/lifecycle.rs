@@ -39,6 +39,10 @@ log_events! {
     warn "http-address-in-use" "address in use, taking a free port; choose one with --http"
     HttpAddressInUse { address: SocketAddr as display }
 
+    /// Credentials go over a network unencrypted: use https.
+    warn "in-the-clear" "what this program logs in with can be read on its way: use https"
+    InTheClear<'a> { setting: &'a str as value, url: &'a str as value }
+
     /// Some scoring threads will get no partition.
     warn "too-many-threads" "more scoring threads than partitions: some will have nothing to do"
     TooManyThreads { threads: usize as value, partitions: i32 as value }

@@ -223,6 +223,9 @@ impl RegistrySettings {
             None => None,
         };
         let credentials = Credentials { token: environment("MLFLOW_TRACKING_TOKEN"), user };
+        if (credentials.token.is_some() || credentials.user.is_some()) && http_client::is_in_the_clear(&server) {
+            log_events::lifecycle::InTheClear { setting: "MLFLOW_TRACKING_URI", url: server.as_str() }.log();
+        }
         Ok(RegistrySettings { server, credentials, certificates, cache, poll })
     }
 }

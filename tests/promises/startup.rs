@@ -336,3 +336,36 @@ fn properties_that_load_code_are_refused_and_load_none() {
         assert!(!ran.exists(), "{shown} ran code");
     }
 }
+
+#[test]
+fn what_weakens_tls_is_said_at_each_start_and_in_check() {
+    let weak = ["-X", "security.protocol=ssl", "-X", "enable.ssl.certificate.verification=false"];
+    let mut sender = producer();
+    sender.args(["--brokers", "127.0.0.1:1"]);
+    let mut commands = vec![sender];
+    for arguments in [&["run"][..], &["check"], &["check", "--offline"], &["archive", "--to", "nowhere"]] {
+        let mut command = scorer();
+        command.args(arguments).args(["--brokers", "127.0.0.1:1"]);
+        if !arguments.contains(&"check") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
+        commands.push(command);
+    }
+    for mut command in commands {
+        command.args(weak);
+        let shown = format!("{command:?}");
+        let running = Running::start(command);
+        wait_for(&shown, LIMIT, || {
+            running.log().contains("enable.ssl.certificate.verification=false: any host can pass").then_some(())
+        });
+        running.kill();
+    }
+    // So are credentials that anyone on the way can read.
+    let mut command = scorer();
+    command.args(["check", "--offline", "--model", "mlflow:fraud@champion"]);
+    command.env("MLFLOW_TRACKING_URI", "http://mlflow.invalid:5000");
+    command.env("MLFLOW_TRACKING_USERNAME", "me").env("MLFLOW_TRACKING_PASSWORD", "hush");
+    let text = stderr(&finish(command, LIMIT));
+    assert!(text.contains("can be read on its way") && text.contains("http://mlflow.invalid:5000"), "{text}");
+    assert!(!text.contains("hush"), "{text}");
+}

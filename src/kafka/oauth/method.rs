@@ -13,6 +13,7 @@ use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
 use crate::http_client;
+use crate::log_events;
 
 #[cfg(test)]
 #[path = "tests.rs"]
@@ -143,6 +144,9 @@ impl Oidc {
         let endpoint = http_client::address(&endpoint)
             .map_err(|reason| format!("{key}: {reason}"))?
             .ok_or(format!("{key}={endpoint}: expected http(s)://HOST/PATH"))?;
+        if http_client::is_in_the_clear(&endpoint) {
+            log_events::lifecycle::InTheClear { setting: key, url: endpoint.as_str() }.log();
+        }
         match set.remove("sasl.oauthbearer.grant.type").as_deref() {
             None | Some("client_credentials" | "urn:ietf:params:oauth:grant-type:client_credentials") => {}
             Some(other) => {
