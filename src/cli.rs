@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use fraud_settings::LogFormat;
 
-use crate::commands::{archive, broker, check, demo, run, score};
+use crate::commands::{archive, broker, check, demo, run, score, verify};
 
 /// Scores card transactions for fraud where they flow: in Kafka.
 #[derive(Debug, Parser)]
@@ -39,4 +39,7 @@ pub enum Command {
     /// Doctor: bundle, ONNX Runtime, broker, topics and settings, one line each; exit 1 on any failure
     #[command(args_override_self = true)]
     Check(check::Arguments),
+    /// What run and check start to verify a bundle
+    #[command(args_override_self = true, hide = true)]
+    Verify(verify::Arguments),
 }

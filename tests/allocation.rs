@@ -337,6 +337,7 @@ fn a_challenger_allocates_per_batch_and_not_per_record() {
             input_topic: "transactions".into(),
             challenger: ChallengerSettings { share: Share::new(share).unwrap() },
             drift: DriftSettings::default(),
+            verification: None,
         };
         let exchange = Exchange::open(settings, Candidate::of_directory(directory.clone())).unwrap();
         exchange.challenge(Some(Candidate::of_directory(challenger.to_owned()))).unwrap();

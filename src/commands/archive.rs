@@ -157,6 +157,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
     }
+    end_in_time(arguments.drain_timeout + LEAVE_GRACE, &shutdown);
 
     let store = Store::open(&arguments.to);
     let store = store.map_err(|reason| Failure::configuration(unusable(&arguments.to, &reason)))?;
@@ -179,12 +180,10 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::configuration(error)),
     };
-    let drain = settings.drain_timeout;
     let handle = runtime.handle().clone();
     let archiver =
         Archiver::join(settings, layout, store, input_partitions, handle, readiness.clone(), shutdown.clone())?;
     readiness.clear("start");
-    watch_the_end(drain, &shutdown);
     let outcome = archiver.run();
     // An upload that hangs is not waited for.
     runtime.shutdown_background();
@@ -241,16 +240,4 @@ fn check_topics(settings: &ArchiveSettings, shutdown: &Shutdown) -> Result<i32, 
     let inquiry = Inquiry::new(&settings.kafka)?;
     inquiry.require(&settings.verdicts, shutdown)?;
     inquiry.require(&settings.inputs, shutdown)
-}
-
-/// Once told to stop, the process ends in time even where a broker or a store answers nothing.
-fn watch_the_end(drain: Duration, shutdown: &Shutdown) {
-    let shutdown = shutdown.clone();
-    let watch = move || {
-        while !shutdown.wait(Duration::from_secs(3600)) {}
-        end_in_time(drain + LEAVE_GRACE, &shutdown);
-    };
-    if let Err(error) = std::thread::Builder::new().name("stop-watch".into()).spawn(watch) {
-        events::StopUnwatched { error: &error }.log();
-    }
 }

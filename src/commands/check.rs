@@ -11,12 +11,15 @@ use super::run::WorkerArguments;
 use crate::drift;
 use crate::kafka::oauth;
 use crate::kafka::startup::{Inquiry, StartupError};
+use crate::model::bundle::Bundle;
 use crate::model::choice::ModelEngine;
+use crate::model::exchange::{ExchangeSettings, Gate, Verification};
 use crate::model::manifest::Manifest;
 use crate::model::runtime;
 use crate::model::source::{Candidate, ModelSource};
 use crate::model::trees::verify::Agreement;
 use crate::pipeline::shadow::Columns;
+use crate::shutdown::Shutdown;
 use crate::transaction::Guarantee;
 use crate::worker::WorkerSettings;
 
@@ -79,8 +82,12 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Ok(path) => report.good("ONNX Runtime", path.map_or_else(|reason| reason, |path| path.display().to_string())),
         Err(error) => report.bad("ONNX Runtime", error),
     }
-    let serving = check_bundle(&mut report, &arguments);
-    check_challenger(&mut report, &arguments, serving.as_ref());
+    let exchange = settings.as_ref().map(|settings| {
+        let verification = Verification::by_this_program(arguments.worker.verify_timeout, Shutdown::default());
+        ExchangeSettings { verification: verification.ok(), ..settings.exchange() }
+    });
+    let serving = check_bundle(&mut report, &arguments, exchange.as_ref());
+    check_challenger(&mut report, &arguments, exchange.as_ref(), serving.as_ref());
     match settings {
         Some(settings) if !arguments.offline => check_kafka(&mut report, &settings),
         _ => {}
@@ -114,12 +121,12 @@ fn check_registry(report: &mut Report, arguments: &ModelArguments) -> Option<Can
 }
 
 /// The bundle that would serve; its manifest, if it is good.
-fn check_bundle(report: &mut Report, arguments: &Arguments) -> Option<Manifest> {
+fn check_bundle(report: &mut Report, arguments: &Arguments, exchange: Option<&ExchangeSettings>) -> Option<Manifest> {
     let candidate = check_registry(report, &arguments.worker.source)?;
-    let bundle = match candidate.load(arguments.worker.kernel) {
+    let bundle = match load(&candidate, arguments, exchange) {
         Ok(bundle) => bundle,
-        Err(error) => {
-            report.bad("model bundle", error);
+        Err(reason) => {
+            report.bad("model bundle", reason);
             return None;
         }
     };
@@ -153,14 +160,28 @@ fn check_bundle(report: &mut Report, arguments: &Arguments) -> Option<Manifest> 
     Some(bundle.manifest)
 }
 
+/// The candidate's bundle, as a worker would take it: verified in a process of its own first.
+fn load(candidate: &Candidate, arguments: &Arguments, exchange: Option<&ExchangeSettings>) -> Result<Bundle, String> {
+    exchange.map_or(Ok(()), |exchange| exchange.verify(candidate)).map_err(|refusal| match refusal.gate {
+        Gate::Limits => refusal.to_string(),
+        _ => refusal.reason,
+    })?;
+    candidate.load(arguments.worker.kernel).map_err(|error| error.to_string())
+}
+
 /// The challenger's bundle, and whether the serving model's rows are enough for it.
-fn check_challenger(report: &mut Report, arguments: &Arguments, serving: Option<&Manifest>) {
+fn check_challenger(
+    report: &mut Report,
+    arguments: &Arguments,
+    exchange: Option<&ExchangeSettings>,
+    serving: Option<&Manifest>,
+) {
     let Some(source) = &arguments.worker.challenger else { return };
     let asked = ModelArguments { model: source.clone(), ..arguments.worker.source.clone() };
     let Some(candidate) = check_registry(report, &asked) else { return };
-    let bundle = match candidate.load(arguments.worker.kernel) {
+    let bundle = match load(&candidate, arguments, exchange) {
         Ok(bundle) => bundle,
-        Err(error) => return report.bad("challenger", error),
+        Err(reason) => return report.bad("challenger", reason),
     };
     // What is wrong with the serving model's bundle has its own line.
     let Some(serving) = serving else { return };

@@ -193,6 +193,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         },
         challengers: ChallengerSettings { share: Share::ALL },
         amount_feature: "Amount".into(),
+        verification: None,
         kernel: KernelChoice::Auto,
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),

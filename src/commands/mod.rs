@@ -10,6 +10,7 @@ pub mod model;
 pub mod otlp;
 pub mod run;
 pub mod score;
+pub mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Archive(arguments) => archive::execute(arguments),
         Command::Score(arguments) => score::execute(arguments),
         Command::Check(arguments) => check::execute(arguments),
+        Command::Verify(arguments) => verify::execute(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::from(exit_code::DONE),

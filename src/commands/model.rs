@@ -67,6 +67,18 @@ impl FromRegistry {
     }
 }
 
+impl Opened {
+    /// Goes back to the version that served last, where that is another one of the registry's.
+    pub fn take_last(&mut self) -> bool {
+        let Some(from) = self.registered.as_mut().filter(|from| from.moves()) else { return false };
+        let last = from.registry.last(&from.model).filter(|last| last.version != from.fetched.version);
+        let Some(last) = last else { return false };
+        self.candidate = last.candidate.clone();
+        from.fetched = last;
+        true
+    }
+}
+
 impl ModelArguments {
     /// The bundle to start with; waits for a registry that is down. `None` where the process shall end before.
     pub fn open(

@@ -17,7 +17,7 @@ use crate::kafka::client::conflict;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
-use crate::model::exchange::{ChallengerSettings, ChallengerSlot};
+use crate::model::exchange::{ChallengerSettings, ChallengerSlot, Verification};
 use crate::model::registry::follower::Follower;
 use crate::model::source::{Candidate, ModelSource};
 use crate::pipeline::shadow::Share;
@@ -106,6 +106,10 @@ pub struct WorkerArguments {
     /// What computes the model
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
     pub kernel: KernelChoice,
+
+    /// How long a model may take to be verified before it serves
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
+    pub verify_timeout: Duration,
 
     /// What subscribers may rely on
     #[arg(long, value_enum, default_value_t = Guarantee::ExactlyOnce)]
@@ -221,6 +225,7 @@ impl WorkerArguments {
             },
             challengers: ChallengerSettings { share: self.challenger_share },
             amount_feature: self.amount_feature.clone(),
+            verification: None,
             kernel: self.kernel,
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
@@ -238,11 +243,13 @@ impl WorkerArguments {
 
 /// Runs the worker until a signal ends it.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let settings = arguments.worker.settings(&arguments.kafka)?;
+    let mut settings = arguments.worker.settings(&arguments.kafka)?;
     let spans = arguments.otlp.settings(|name| std::env::var(name).ok()).map_err(Failure::configuration)?;
     let metrics = metrics::install().context("metrics recorder")?;
     let (readiness, shutdown) = (Readiness::default(), Shutdown::default());
     readiness.hold("start", "starting");
+    let verification = Verification::by_this_program(arguments.worker.verify_timeout, shutdown.clone());
+    settings.verification = Some(verification.context("finding this program")?);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let exporter = match spans {
@@ -262,8 +269,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
     }
+    end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
 
-    let Some(opened) = arguments.worker.source.open(&runtime, &readiness, &shutdown)? else {
+    let Some(mut opened) = arguments.worker.source.open(&runtime, &readiness, &shutdown)? else {
         log_events::lifecycle::StoppedBeforeRegistry {}.log();
         return Ok(());
     };
@@ -271,8 +279,20 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Some(ModelSource::Directory(directory)) => Some(Candidate::of_directory(directory)),
         _ => None,
     };
-    let exchange =
-        open_exchange(&settings, opened.candidate, challenger, &readiness).map_err(Failure::configuration)?;
+    let exchange = match open_exchange(&settings, opened.candidate.clone(), challenger.clone(), &readiness) {
+        Err(_) if shutdown.is_requested() => {
+            log_events::lifecycle::StoppedBeforeBroker {}.log();
+            return Ok(());
+        }
+        // What served last need not suffer from what is refused now; the follower says so as long as that stands.
+        Err(StartError::Model(refusal)) if opened.take_last() => {
+            log_events::model::StartedFromLast { origin: &opened.candidate.directory.display(), refusal: &refusal }
+                .log();
+            open_exchange(&settings, opened.candidate.clone(), challenger, &readiness)
+        }
+        outcome => outcome,
+    }
+    .map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
     if !super::await_token(&settings.tokens, &readiness, &shutdown)? {
         log_events::lifecycle::StoppedBeforeBroker {}.log();
@@ -306,7 +326,6 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         runtime.spawn(follower.run(shutdown.clone()));
     }
     while !shutdown.wait(Duration::from_millis(500)) {}
-    end_in_time(settings.drain_timeout + LEAVE_GRACE, &shutdown);
     let outcome = worker.join();
     if let Some(exporter) = exporter {
         runtime.block_on(exporter.finish(SPANS_GRACE));
@@ -355,10 +374,12 @@ fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure
     Ok(Some(token).filter(|token| !token.is_empty()))
 }
 
-/// Ends the process if leaving hangs (a broker that answers nothing) or when a second signal will not have it wait.
+/// Ends the process if leaving hangs (a broker that answers nothing, a model that is just being loaded) for longer than `limit`
+/// from the first signal on, or when a second one will not have it wait.
 pub(super) fn end_in_time(limit: Duration, shutdown: &Shutdown) {
     let shutdown = shutdown.clone();
     let watch = move || {
+        while !shutdown.wait(Duration::from_secs(60)) {}
         let began = std::time::Instant::now();
         let mut aborted = None;
         loop {

@@ -121,8 +121,4 @@ log_events! {
     /// The end of a stop, or of `--until-caught-up`.
     info "archive-drained" "all that was read is archived; left the consumer group"
     Drained {}
-
-    /// A stop that hangs would not be ended by force.
-    warn "archive-stop-unwatched" "the stop is not watched"
-    StopUnwatched<'a> { error: &'a std::io::Error as display }
 }

@@ -107,6 +107,10 @@ log_events! {
     info "model-cached" "model is in the cache"
     Cached<'a> { model: &'a dyn Display as display, version: &'a str as value, directory: &'a dyn Display as display }
 
+    /// What the alias stands at was refused at start-up; the version that served last does.
+    warn "started-from-last" "the registry's version was refused: starting with the one that served last"
+    StartedFromLast<'a> { origin: &'a dyn Display as display, refusal: &'a dyn Display as display }
+
     /// The registry does not answer at start-up; the version that served last does.
     warn "started-from-cache" "starting from the model cache: the alias may have moved since"
     StartedFromCache<'a> {

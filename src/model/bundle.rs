@@ -49,7 +49,7 @@ impl Bundle {
     pub fn load_for(directory: &Path, choice: KernelChoice) -> Result<Bundle, ModelError> {
         let manifest = Manifest::read(&directory.join("manifest.toml"))?;
         let path = directory.join(&manifest.model);
-        let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
+        let model = super::read_file(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
         let found: String = Sha256::digest(&model).iter().map(|byte| format!("{byte:02x}")).collect();
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
@@ -132,7 +132,7 @@ impl Golden {
     fn read(directory: &Path, manifest: &Manifest) -> Result<Golden, ModelError> {
         let path = directory.join("golden.jsonl");
         let mut golden = Golden { path, rows: Rows::default(), expected: Vec::new(), lines: Vec::new() };
-        let text = match std::fs::read(&golden.path) {
+        let text = match super::read_file(&golden.path) {
             Ok(text) => text,
             // Optional for a foreign model: training that can write golden records should.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -7,14 +7,15 @@
 //!                             scoring thread, at the top of a turn: exchange(mine for what is wanted) ◄─┘
 //! ```
 //!
-//! Everything that takes time (reading, verifying, compiling, warming up) happens on the thread that offers. A scoring
+//! Everything that takes time (reading, verifying, compiling, warming up) happens on the thread that offers, and first of all
+//! in a process of its own (`verification.rs`). A scoring
 //! thread looks at one number per turn and swaps one prepared value for another; what it gives back stays prepared on its
 //! shelf until the model is neither the serving one nor the one before, so a rollback is as quick as a swap. Verdicts that
 //! are already encoded keep the version that scored them.
 //!
 //! A challenger has shelves of its own and goes the same way (`challenger.rs`).
 //!
-//! Offers and rollbacks come one after the other. What was refused changes nothing but the history.
+//! Offers come one after the other; a rollback waits for none of them. What was refused changes nothing but the history.
 
 mod challenger;
 mod gates;
@@ -26,6 +27,7 @@ mod shelves;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod verification;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +43,7 @@ pub use self::loaded::{LoadedModel, Shown, ThreadModel};
 pub use self::offers::ChallengerSlot;
 pub use self::samples::Samples;
 use self::shelves::{Numbered, Shelves};
+pub use self::verification::{Verification, verify_here};
 use super::choice::KernelChoice;
 use super::source::Candidate;
 use crate::drift::{self, DriftSettings};
@@ -53,6 +56,9 @@ use crate::telemetry::{
 
 /// How long an exchange waits to see every thread at work with the new model, for its log line and its answer.
 const TAKE_UP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// And a rollback, which is in a hurry.
+const ROLLBACK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is the same for every model of a worker.
 #[derive(Clone, Debug)]
@@ -71,6 +77,8 @@ pub struct ExchangeSettings {
     pub challenger: ChallengerSettings,
     /// How drift is watched.
     pub drift: DriftSettings,
+    /// Where candidates are verified before they are loaded; `None`: here alone.
+    pub verification: Option<Verification>,
 }
 
 /// There is no model to go back to.
@@ -89,7 +97,9 @@ struct Inner {
     shelves: Shelves<ThreadModel>,
     challengers: Shelves<ThreadChallenger>,
     samples: Samples,
-    /// Held through a whole offer or rollback.
+    /// Held through a whole offer.
+    offering: Mutex<()>,
+    /// Held while another model takes over.
     turn: Mutex<()>,
     /// Held for moments.
     state: Mutex<State>,
@@ -120,7 +130,7 @@ pub struct Status {
 impl Exchange {
     /// Verifies the first model and prepares it for every thread.
     pub fn open(settings: ExchangeSettings, candidate: Candidate) -> Result<Exchange, Refusal> {
-        let (model, items) = prepare(&settings, &Samples::default(), candidate, 1, &[])?;
+        let (model, items) = verify_and_prepare(&settings, &Samples::default(), candidate, 1, &[])?;
         let shelves = Shelves::new(settings.threads);
         shelves.stock(items);
         shelves.want(model.number);
@@ -133,6 +143,7 @@ impl Exchange {
             shelves,
             challengers,
             samples: Samples::default(),
+            offering: Mutex::new(()),
             turn: Mutex::new(()),
             state: Mutex::new(state),
             numbers: AtomicU64::new(2),
@@ -169,7 +180,7 @@ impl Exchange {
     /// scoring thread. A candidate that is what serves changes nothing.
     pub fn offer(&self, candidate: Candidate) -> Result<(), Refusal> {
         let inner = &*self.inner;
-        let _turn = lock(&inner.turn);
+        let _offering = lock(&inner.offering);
         let began = Instant::now();
         let origin = candidate.origin.clone();
         let (serving, previous) = {
@@ -178,7 +189,7 @@ impl Exchange {
         };
         let number = inner.numbers.fetch_add(1, Ordering::Relaxed);
         let known: Vec<_> = [Some(serving.clone()), previous].into_iter().flatten().collect();
-        let (model, items) = match prepare(&inner.settings, &inner.samples, candidate, number, &known) {
+        let (model, items) = match verify_and_prepare(&inner.settings, &inner.samples, candidate, number, &known) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let (from, reason) = (serving.id(), refusal.to_string());
@@ -195,6 +206,9 @@ impl Exchange {
                 return Err(refusal);
             }
         };
+        let turn = lock(&inner.turn);
+        // A rollback may have come meanwhile.
+        let serving = inner.state().serving.clone();
         if model.id() == serving.id() {
             log_events::model::Unchanged { model: &model.id(), origin: &origin }.log();
             return Ok(());
@@ -211,8 +225,10 @@ impl Exchange {
         show(&model);
         inner.look_at_challenger(&model);
         Instruments::default().swap(SwapResult::Swapped);
-        let behind = wait_until_taken_up(&inner.shelves, model.number);
-        // Not before: the way back must stay prepared, and what is given back late is dropped the next time.
+        drop(turn);
+        let behind = wait_until_taken_up(&inner.shelves, model.number, TAKE_UP_PATIENCE);
+        // Not before: the way back must stay prepared, and what is given back late is dropped the next time. A rollback
+        // exchanges these two and no others.
         inner.shelves.keep(&[model.number, serving.number]);
         log_events::model::Swapped {
             from: &serving.id(),
@@ -240,7 +256,7 @@ impl Exchange {
     /// Puts the model before this one back into service; `why` stands in log and history.
     pub fn rollback(&self, why: &str) -> Result<Arc<LoadedModel>, NoPrevious> {
         let inner = &*self.inner;
-        let _turn = lock(&inner.turn);
+        let turn = lock(&inner.turn);
         let began = Instant::now();
         let (model, from) = {
             let mut state = inner.state();
@@ -255,7 +271,8 @@ impl Exchange {
         show(&model);
         inner.look_at_challenger(&model);
         Instruments::default().swap(SwapResult::RolledBack);
-        let behind = wait_until_taken_up(&inner.shelves, model.number);
+        drop(turn);
+        let behind = wait_until_taken_up(&inner.shelves, model.number, ROLLBACK_PATIENCE);
         let (took, threads_behind) = (began.elapsed(), behind);
         log_events::model::RolledBack { from: &from.id(), to: &model.id(), why, took, threads_behind }.log();
         Ok(model)
@@ -283,14 +300,36 @@ impl Inner {
 
 /// Waits a while for the threads; says how many have not taken `number` up. A thread that waits for its broker does so
 /// when it goes on.
-fn wait_until_taken_up<T: Numbered>(shelves: &Shelves<T>, number: u64) -> usize {
+fn wait_until_taken_up<T: Numbered>(shelves: &Shelves<T>, number: u64, patience: Duration) -> usize {
     let began = Instant::now();
     loop {
         let behind = shelves.behind(number);
-        if behind == 0 || began.elapsed() > TAKE_UP_PATIENCE {
+        if behind == 0 || began.elapsed() > patience {
             return behind;
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// As [`prepare`], of a candidate that has shown in another process that it can be.
+fn verify_and_prepare(
+    settings: &ExchangeSettings,
+    samples: &Samples,
+    candidate: Candidate,
+    number: u64,
+    known: &[Arc<LoadedModel>],
+) -> Result<(Arc<LoadedModel>, Vec<ThreadModel>), Refusal> {
+    settings.verify(&candidate)?;
+    prepare(settings, samples, candidate, number, known)
+}
+
+impl ExchangeSettings {
+    /// Has the candidate verified in another process, where these settings say so.
+    ///
+    /// # Errors
+    /// Why it may not serve; at the gate [`Gate::Limits`] where that process did not come to an end.
+    pub fn verify(&self, candidate: &Candidate) -> Result<(), Refusal> {
+        self.verification.as_ref().map_or(Ok(()), |verification| verification.run(self, candidate))
     }
 }
 

@@ -342,6 +342,12 @@ impl Registry {
         }
     }
 
+    /// The version of `model` that served last here, as it lies in the cache.
+    pub fn last(&self, model: &RegisteredModel) -> Option<Fetched> {
+        let (version, directory) = self.cache.pointed(self.server(), model)?;
+        Some(Fetched { candidate: candidate(model, &version, directory), version })
+    }
+
     async fn wait_for(&self, model: &RegisteredModel, readiness: &Readiness) -> Result<Fetched, RegistryError> {
         readiness.hold("start", format!("fetching {model} from {}", self.server()));
         let mut pause = FIRST_PAUSE;
@@ -352,10 +358,10 @@ impl Registry {
                 Err(error) if error.is_temporary() => error,
                 Err(error) => return Err(error),
             };
-            if let Some((version, directory)) = self.cache.pointed(self.server(), model) {
-                let (number, shown) = (&version.version, directory.display());
-                log_events::model::StartedFromCache { model, version: number, directory: &shown, error: &error }.log();
-                return Ok(Fetched { candidate: candidate(model, &version, directory), version });
+            if let Some(last) = self.last(model) {
+                let (version, shown) = (&last.version.version, last.candidate.directory.display());
+                log_events::model::StartedFromCache { model, version, directory: &shown, error: &error }.log();
+                return Ok(last);
             }
             readiness.hold("start", format!("waiting for the model registry: {error}"));
             if !std::mem::replace(&mut told, true) {

@@ -3,6 +3,7 @@
 //! The session computes on the calling thread alone (one intra-op thread): threads of the worker are the unit of scale,
 //! and a pool inside each would only make them wait for each other. Input is borrowed, and so is the output.
 
+use fraud_trees::onnx::external_weights;
 use ndarray::ArrayView2;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -22,6 +23,17 @@ pub type Input<'a> = (&'a str, &'a [f32], usize);
 impl GraphSession {
     /// Loads a model; `name` stands in the error.
     pub fn new(model: &[u8], name: &str) -> Result<GraphSession, ModelError> {
+        let refuse = |reason: String| ModelError::Graph { model: name.to_owned(), reason };
+        match external_weights(model) {
+            Ok(None) => {}
+            Ok(Some(place)) => {
+                return Err(refuse(format!(
+                    "its weights lie in another file ({place:?}), of which sha256 says nothing: export it as one file \
+                     (onnx.save_model(model, path, save_as_external_data=False))"
+                )));
+            }
+            Err(error) => return Err(refuse(error.to_string())),
+        }
         let environment = runtime::environment()?;
         let build = || -> ort::Result<Session> {
             Session::builder(environment)?
@@ -30,10 +42,7 @@ impl GraphSession {
                 .with_intra_op_spinning(false)?
                 .commit_from_memory(model)
         };
-        let session = build().map_err(|error| ModelError::Graph {
-            model: name.to_owned(),
-            reason: format!("ONNX Runtime refused the graph: {error}"),
-        })?;
+        let session = build().map_err(|error| refuse(format!("ONNX Runtime refused the graph: {error}")))?;
         Ok(GraphSession { session })
     }
 

@@ -54,6 +54,8 @@ impl ScoringThread {
             }
             Change::Lost(partitions) => {
                 log_events::kafka::PartitionsLost { thread, partitions: &partitions }.log();
+                // Until it is a member again it works on nothing.
+                self.readiness.hold(thread, "its partitions were lost; joining the consumer group again");
                 self.reason = "partitions were lost: this member was silent for too long".into();
                 self.handle(Event::Lost(partitions))
             }

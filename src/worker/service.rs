@@ -23,7 +23,7 @@ use crate::kafka::progress::Progress;
 use crate::kafka::startup::{Inquiry, StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
-use crate::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings, Refusal};
+use crate::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings, Refusal, Verification};
 use crate::model::source::Candidate;
 use crate::pipeline::produce::Destination;
 use crate::shutdown::Shutdown;
@@ -46,6 +46,8 @@ pub struct WorkerSettings {
     pub challengers: ChallengerSettings,
     /// The feature that is the amount at stake, for metrics, the console and comparisons with a challenger.
     pub amount_feature: String,
+    /// How models are verified before this process loads them; `None`: here alone.
+    pub verification: Option<Verification>,
     /// What computes the model.
     pub kernel: KernelChoice,
     /// What subscribers may rely on.
@@ -68,6 +70,22 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// How drift is watched.
     pub drift: DriftSettings,
+}
+
+impl WorkerSettings {
+    /// What concerns models.
+    pub fn exchange(&self) -> ExchangeSettings {
+        ExchangeSettings {
+            kernel: self.kernel,
+            threads: self.threads,
+            max_message_bytes: self.max_message_bytes,
+            max_batch: self.max_batch,
+            input_topic: self.topics.input.clone(),
+            challenger: self.challengers,
+            drift: self.drift,
+            verification: self.verification.clone(),
+        }
+    }
 }
 
 /// Why a worker did not start.
@@ -120,18 +138,7 @@ pub fn open_exchange(
     readiness: &Readiness,
 ) -> Result<Exchange, StartError> {
     readiness.hold("start", "loading the model bundle");
-    let exchange = Exchange::open(
-        ExchangeSettings {
-            kernel: settings.kernel,
-            threads: settings.threads,
-            max_message_bytes: settings.max_message_bytes,
-            max_batch: settings.max_batch,
-            input_topic: settings.topics.input.clone(),
-            challenger: settings.challengers,
-            drift: settings.drift,
-        },
-        candidate,
-    )?;
+    let exchange = Exchange::open(settings.exchange(), candidate)?;
     let model = exchange.serving();
     log_events::model::Verified {
         model: &model.id(),

@@ -242,6 +242,32 @@ fn a_broker_that_hangs_for_a_while_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_worker_that_was_put_out_of_its_group_is_not_ready_until_it_is_back() {
+    const ROWS: usize = 20_000;
+    let topics = Topics::create(shared(), 2);
+    let mut worker = topics.start_worker(&["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=1000"]);
+    let producer = topics.start_producer(1_000, ROWS, 9);
+    let mut subscriber = topics.subscribe(&topics.output);
+    subscriber.wait_for("verdicts before it is frozen", 2_000, LIMIT);
+    worker.signal("-STOP");
+    // Its session ends after six seconds; nothing outside says when.
+    std::thread::sleep(Duration::from_secs(8));
+    worker.signal("-CONT");
+    wait_for("the worker says that it is not ready", LIMIT, || {
+        let (status, body) = worker.get("/readyz");
+        (status == 503 && body.contains("its partitions were lost; joining the consumer group again")).then_some(())
+    });
+    worker.wait_until_ready();
+    assert!(worker.log().matches("partitions assigned").count() > 1, "ready as a member again: {}", worker.log());
+    subscriber.wait_for("all verdicts", ROWS, LIMIT);
+    subscriber.settle(Duration::from_millis(500));
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    assert_eq!(faults(&subscriber.seen, ROWS), Vec::<String>::new());
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
 fn an_idle_worker_whose_broker_hangs_is_not_ready() {
     for guarantee in ["exactly-once", "at-least-once"] {
         let broker = Broker::start();

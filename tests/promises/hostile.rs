@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::poison::good;
 use super::support::broker::shared;
-use super::support::process::Running;
+use super::support::bundles::{Shelf, graphs, with_graph};
+use super::support::process::{Running, finish, scorer};
 use super::support::topics::{Record, Topics};
+use super::support::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -165,9 +169,123 @@ fn health_is_told_and_transactions_are_scored_whatever_strangers_do_with_their_c
         drop(strangers);
     }
     // All of them are gone, and with them what they held.
-    super::support::wait_for("scores", LIMIT, || {
-        (post(&address, "/v1/score", good("x").as_bytes()).0 == 200).then_some(())
-    });
+    wait_for("scores", LIMIT, || (post(&address, "/v1/score", good("x").as_bytes()).0 == 200).then_some(()));
     worker.terminate();
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+/// A bundle whose golden record is as long as a line may be.
+fn with_a_large_golden_record(directory: &Path, manifest: &str) -> String {
+    let manifest = with_graph(directory, manifest, &graphs::half());
+    let mut golden = split("golden", (MOST - 5_000) / 61);
+    golden.pop();
+    golden.extend_from_slice(b",\"expected_score\":0.5}\n");
+    std::fs::write(directory.join("golden.jsonl"), golden).unwrap();
+    manifest
+}
+
+#[test]
+fn a_candidate_harms_nobody_whatever_its_graph_does() {
+    let topics = Topics::create(shared(), 1);
+    let shelf = Shelf::with("fraud", "1");
+    let path = shelf.path();
+    let mut worker = topics.start_worker(&["--model", path.to_str().unwrap(), "--verify-timeout", "8s"]);
+    let address = worker.http_address();
+    shelf.put("fraud-lr", "2");
+    assert_eq!(worker.post("/admin/reload", &[]).0, 200);
+
+    // One that never ends: while it is verified, the way back is open and the worker is well.
+    shelf.put_edited("fraud", "3", |directory, manifest| with_graph(directory, &manifest, &graphs::endless()));
+    std::thread::scope(|scope| {
+        let offered = scope.spawn(|| post(&address, "/admin/reload", b""));
+        wait_for("a process that verifies", LIMIT, || worker.children().first().copied());
+        let asked = Instant::now();
+        let (status, body) = post(&address, "/admin/rollback", b"");
+        assert_eq!(status, 200, "{body}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "the way back took {:?}", asked.elapsed());
+        assert!(!offered.is_finished(), "it was rolled back while a candidate was verified");
+        let (status, body) = offered.join().unwrap();
+        assert_eq!(status, 422, "{body}");
+        assert!(body.contains("refused at the gate limits") && body.contains("--verify-timeout"), "{body}");
+    });
+    assert_eq!(worker.get_json("/model")["serving"]["version"], "1");
+    assert!(worker.series("fraud_scorer_model_swaps_total").contains(&"{result=\"refused\"} 1".to_owned()));
+
+    // Those that want more memory than there is, or weights that no hash covers.
+    let (before, _) = worker.memory();
+    for (graph, says) in [
+        (graphs::with_constant(1_000_000_000), ""),
+        (graphs::with_constant(1 << 40), ""),
+        (graphs::with_external_weights("../fraud/model.onnx"), "another file"),
+        (graphs::with_external_weights("/dev/zero"), "another file"),
+        (graphs::with_external_weights("*/_ORT_MEM_ADDR_/*"), "another file"),
+    ] {
+        shelf.put_edited("fraud", "3", |directory, manifest| with_graph(directory, &manifest, &graph));
+        let (status, body) = worker.post("/admin/reload", &[]);
+        assert!(status == 422 && body.contains("refused at the gate") && body.contains(says), "{status} {body}");
+    }
+    check_memory(&worker, before, "refused candidates");
+
+    // One whose golden record is large serves, and the worker does not keep the memory of a thousand of them.
+    shelf.put_edited("fraud", "3", |directory, manifest| with_a_large_golden_record(directory, &manifest));
+    let (status, body) = worker.post("/admin/reload", &[]);
+    assert_eq!(status, 200, "{body}");
+    let (_, most) = worker.memory();
+    assert!(most.saturating_sub(before) <= 4 * MOST_MEMORY, "{} MiB for a golden record", (most - before) >> 20);
+    let mut verdicts = topics.subscribe(&topics.output);
+    topics.send(&[Record { value: Some(good("x").as_bytes()), ..Record::default() }]);
+    verdicts.wait_for("a verdict", 1, LIMIT);
+    assert_eq!(verdicts.seen[0].verdict().model.version, "3");
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn a_worker_can_be_stopped_while_its_first_model_is_verified() {
+    let shelf = Shelf::with("fraud", "1");
+    shelf.put_edited("fraud", "1", |directory, manifest| with_graph(directory, &manifest, &graphs::endless()));
+    let mut command = scorer();
+    command.args(["run", "--brokers", "127.0.0.1:1", "--http", "127.0.0.1:0", "--model"]).arg(shelf.path());
+    let mut worker = Running::start(command);
+    let _ = worker.http_address();
+    let child = wait_for("a process that verifies", LIMIT, || worker.children().first().copied());
+    assert_eq!(worker.get("/readyz").0, 503);
+    worker.terminate();
+    let asked = Instant::now();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    wait_for("the process ends, too", LIMIT, || (!Path::new(&format!("/proc/{child}")).exists()).then_some(()));
+}
+
+#[test]
+fn the_doctor_comes_to_an_end_whatever_the_bundle() {
+    let check = |edit: &dyn Fn(&Path, String) -> String| {
+        let shelf = Shelf::with("fraud", "1");
+        shelf.put_edited("fraud", "1", edit);
+        let mut command = scorer();
+        command.args(["check", "--offline", "--verify-timeout", "5s", "--model"]).arg(shelf.path());
+        let output = finish(command, LIMIT);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text
+    };
+    let pipe = |name: &'static str| {
+        move |directory: &Path, manifest: String| {
+            std::fs::remove_file(directory.join(name)).unwrap();
+            assert!(Command::new("mkfifo").arg(directory.join(name)).status().unwrap().success());
+            manifest
+        }
+    };
+    for name in ["model.onnx", "golden.jsonl", "reference.json"] {
+        let text = check(&pipe(name));
+        assert!(text.contains("FAIL") && text.contains("no regular file"), "{name}: {text}");
+    }
+    for (graph, says) in [
+        (graphs::endless(), "was not verified within 5 s"),
+        (graphs::with_constant(1_000_000_000), "FAIL  model bundle"),
+        (graphs::with_external_weights("w.bin"), "lie in another file"),
+    ] {
+        let text = check(&|directory, manifest| with_graph(directory, &manifest, &graph));
+        assert!(text.contains("FAIL  model bundle") && text.contains(says), "{text}");
+    }
 }

@@ -285,10 +285,24 @@ fn a_worker_starts_from_an_alias_and_without_the_server_from_its_cache() {
 
     // A version under another model's name is refused before anything is read.
     let misnamed = changed(|bundle| edit(&bundle.join("manifest.toml"), "name = \"fraud\"", "name = \"chargebacks\""));
-    server.point("champion", &server.register(misnamed.path()));
-    let output = finish(worker(&topics, &server, cache.path()), LIMIT);
+    let refused = server.register(misnamed.path());
+    server.point("champion", &refused);
+    let empty = tempfile::tempdir().unwrap();
+    let output = finish(worker(&topics, &server, empty.path()), LIMIT);
     assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
     assert!(stderr(&output).contains("chargebacks"), "{}", stderr(&output));
+
+    // Where another version has served already, that one does, and what is wrong with the new one is said.
+    let mut running = Running::start(worker(&topics, &server, cache.path()));
+    running.wait_until_ready();
+    running.wait_for_log("starting with the one that served last", LIMIT);
+    super::support::wait_for("the refusal in /readyz", LIMIT, || {
+        let (status, body) = running.get("/readyz");
+        (status == 200 && body.contains(&format!("version {refused} was refused"))).then_some(())
+    });
+    assert_eq!(running.get_json("/model")["serving"]["version"], version.as_str());
+    running.terminate();
+    assert_eq!(running.finish(LIMIT).status.code(), Some(0));
 }
 
 #[test]

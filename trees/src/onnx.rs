@@ -15,6 +15,7 @@
 //! leaves to chance is refused here, as is everything unusual: the model can still run in ONNX Runtime as a whole.
 
 mod attributes;
+mod external;
 mod finish;
 mod graph;
 mod grow;
@@ -26,6 +27,7 @@ mod opset5;
 mod split;
 pub mod wire;
 
+pub use external::external_weights;
 pub use finish::{Finish, Margin, Transform};
 pub use linear::{Linear, Scaler};
 pub use node::TreeNode;

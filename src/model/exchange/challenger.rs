@@ -15,7 +15,7 @@ use super::gates::{self, Gate, Refusal};
 use super::history::Happened;
 use super::loaded::{LoadedModel, Shown};
 use super::shelves::{Numbered, Shelves};
-use super::{Exchange, Inner, lock, wait_until_taken_up};
+use super::{Exchange, Inner, TAKE_UP_PATIENCE, lock, wait_until_taken_up};
 use crate::log_events;
 use crate::model::bundle::Bundle;
 use crate::model::source::Candidate;
@@ -85,7 +85,7 @@ impl Exchange {
     /// as [`Exchange::offer`] does. What is refused changes nothing.
     pub fn challenge(&self, candidate: Option<Candidate>) -> Result<(), Refusal> {
         let inner = &*self.inner;
-        let _turn = lock(&inner.turn);
+        let _offering = lock(&inner.offering);
         let began = Instant::now();
         let (serving, before) = {
             let state = inner.state();
@@ -126,7 +126,7 @@ impl Exchange {
             state.history.add(Happened::ChallengerChanged, from.clone(), to.clone(), origin.clone(), took);
         }
         Instruments::default().models().challenger(labels);
-        let threads_behind = wait_until_taken_up(&inner.challengers, number);
+        let threads_behind = wait_until_taken_up(&inner.challengers, number, TAKE_UP_PATIENCE);
         inner.challengers.keep(&[number]);
         let took = began.elapsed();
         log_events::model::ChallengerChanged { from: &from, to: &to, why: &origin, took, threads_behind }.log();
@@ -148,6 +148,7 @@ impl Inner {
         };
         let origin = candidate.origin.clone();
         let refuse = |refusal: Refusal| refusal.of(&origin);
+        self.settings.verify(&candidate)?;
         let model = LoadedModel::load(candidate, self.settings.kernel, number)?;
         let bundle = model.bundle.clone();
         gates::compatible(&model, serving).map_err(refuse)?;

@@ -16,8 +16,9 @@ use crate::pipeline::engine::Outcome;
 /// Golden records that warm an engine up and are the canary's where there is no traffic.
 const GOLDEN: usize = 256;
 
-/// Longest golden record that is read, bytes.
-const MAX_GOLDEN_BYTES: usize = 1 << 20;
+/// Bytes of golden records that are read for that, and bytes of a batch that an engine is warmed up with: what it grows to, it
+/// keeps.
+const MOST_BYTES: usize = 8 << 20;
 
 /// Batch sizes that an engine scores before its first real one; the largest batch comes on top, up to a limit.
 const WARM_UP_SIZES: [usize; 3] = [1, 16, 128];
@@ -28,6 +29,8 @@ pub(super) const LARGEST_WARM_UP: usize = 4096;
 /// What a candidate has to pass, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
+    /// Verified within limits of memory and time.
+    Limits,
     /// manifest.toml can be read, and agrees with the registry.
     Manifest,
     /// The model file is the one the manifest was written for.
@@ -46,9 +49,25 @@ pub enum Gate {
     Canary,
 }
 
+impl Gate {
+    /// All of them.
+    pub(super) const ALL: [Gate; 9] = [
+        Gate::Limits,
+        Gate::Manifest,
+        Gate::Hash,
+        Gate::Signature,
+        Gate::Engine,
+        Gate::Golden,
+        Gate::Compatible,
+        Gate::WarmUp,
+        Gate::Canary,
+    ];
+}
+
 impl fmt::Display for Gate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Gate::Limits => "limits",
             Gate::Manifest => "manifest",
             Gate::Hash => "hash",
             Gate::Signature => "signature",
@@ -114,7 +133,12 @@ pub(super) fn same(one: &Manifest, other: &Manifest) -> bool {
 pub(super) fn warm_up(thread: &mut ThreadModel, payloads: &[Vec<u8>], max_batch: usize) {
     let max_batch = max_batch.min(LARGEST_WARM_UP);
     for size in WARM_UP_SIZES.into_iter().filter(|size| *size < max_batch).chain([max_batch]) {
-        thread.engine.run(payloads.iter().cycle().take(size).map(|payload| Some(payload.as_slice())));
+        let mut bytes = 0;
+        let some = payloads.iter().cycle().take(size).take_while(|payload| {
+            bytes += payload.len();
+            bytes <= MOST_BYTES
+        });
+        thread.engine.run(some.map(|payload| Some(payload.as_slice())));
     }
     thread.engine.rest();
 }
@@ -147,9 +171,7 @@ pub(super) fn canary(thread: &mut ThreadModel, what: &str, payloads: &[Vec<u8>])
 pub(super) fn own_payloads(directory: &Path, manifest: &Manifest, longest: usize) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     if let Ok(file) = std::fs::File::open(directory.join("golden.jsonl")) {
-        // What is too long for a line ends the reading: the bundle's own check has judged the file already.
-        let limit = (GOLDEN * MAX_GOLDEN_BYTES) as u64;
-        let mut reader = BufReader::new(std::io::Read::take(file, limit));
+        let mut reader = BufReader::new(std::io::Read::take(file, MOST_BYTES as u64));
         let mut line = Vec::new();
         while payloads.len() < GOLDEN && reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             // A longer one says nothing about the model: what is too large is rejected unread.

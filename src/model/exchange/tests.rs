@@ -15,6 +15,7 @@ fn settings() -> ExchangeSettings {
         input_topic: "transactions".into(),
         challenger: ChallengerSettings { share: Share::ALL },
         drift: DriftSettings::default(),
+        verification: None,
     }
 }
 

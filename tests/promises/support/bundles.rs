@@ -53,6 +53,154 @@ impl Shelf {
     }
 }
 
+/// ONNX graphs that no training would export: 29 inputs by the name `input`, one output by the name `probability`.
+pub mod graphs {
+    use fraud_trees::onnx::wire::Writer;
+
+    /// TensorProto's names of types.
+    const FLOAT: i64 = 1;
+    const INT64: i64 = 7;
+    const BOOL: i64 = 9;
+
+    fn node(graph: &mut Writer, operator: &str, inputs: &[&str], output: &str, attribute: impl FnOnce(&mut Writer)) {
+        graph.message(1, |node| {
+            for input in inputs {
+                node.bytes(1, input.as_bytes());
+            }
+            node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes());
+            attribute(node);
+        });
+    }
+
+    fn none(_: &mut Writer) {}
+
+    /// A tensor of these dimensions; in a file of its own where `bytes` are none.
+    fn tensor(graph: &mut Writer, name: &str, kind: i64, dimensions: &[i64], bytes: Result<&[u8], &str>) {
+        graph.message(5, |tensor| {
+            for dimension in dimensions {
+                tensor.integer(1, *dimension);
+            }
+            tensor.integer(2, kind).bytes(8, name.as_bytes());
+            match bytes {
+                Ok(bytes) => {
+                    tensor.bytes(9, bytes);
+                }
+                Err(place) => {
+                    tensor.message(13, |entry| {
+                        entry.bytes(1, b"location").bytes(2, place.as_bytes());
+                    });
+                    tensor.integer(14, 1);
+                }
+            }
+        });
+    }
+
+    /// An input (11) or an output (12); `None`: any number of rows.
+    fn value(graph: &mut Writer, field: u64, name: &str, kind: i64, dimensions: &[Option<i64>]) {
+        graph.message(field, |value| {
+            value.bytes(1, name.as_bytes());
+            value.message(2, |of| {
+                of.message(1, |tensor| {
+                    tensor.integer(1, kind);
+                    tensor.message(2, |shape| {
+                        for dimension in dimensions {
+                            shape.message(1, |one| {
+                                match dimension {
+                                    Some(size) => one.integer(1, *size),
+                                    None => one.bytes(2, b"rows"),
+                                };
+                            });
+                        }
+                    });
+                });
+            });
+        });
+    }
+
+    /// sigmoid(f(input × 0)), where `middle` makes `t` of `s`.
+    fn model(weights: Result<&[u8], &str>, middle: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut file = Writer::default();
+        file.integer(1, 8);
+        file.message(7, |graph| {
+            node(graph, "MatMul", &["input", "w"], "s", none);
+            middle(graph);
+            node(graph, "Sigmoid", &["t"], "probability", none);
+            graph.bytes(2, b"graph");
+            tensor(graph, "w", FLOAT, &[29, 1], weights);
+            value(graph, 11, "input", FLOAT, &[None, Some(29)]);
+            value(graph, 12, "probability", FLOAT, &[None, Some(1)]);
+        });
+        file.message(8, |operators| {
+            operators.integer(2, 17);
+        });
+        file.0
+    }
+
+    const ZEROS: Result<&[u8], &str> = Ok(&[0; 29 * 4]);
+
+    /// Scores 0.5, always.
+    pub fn half() -> Vec<u8> {
+        model(ZEROS, |graph| node(graph, "Identity", &["s"], "t", none))
+    }
+
+    /// Its weights lie in another file.
+    pub fn with_external_weights(place: &str) -> Vec<u8> {
+        model(Err(place), |graph| node(graph, "Identity", &["s"], "t", none))
+    }
+
+    /// Makes a constant of so many floats.
+    pub fn with_constant(floats: i64) -> Vec<u8> {
+        model(ZEROS, |graph| {
+            node(graph, "ConstantOfShape", &["shape"], "big", none);
+            node(graph, "ReduceSum", &["big"], "sum", |node| {
+                node.message(5, |attribute| {
+                    attribute.bytes(1, b"keepdims").integer(3, 0).integer(20, 2);
+                });
+            });
+            node(graph, "Add", &["s", "sum"], "t", none);
+            tensor(graph, "shape", INT64, &[1], Ok(&floats.to_le_bytes()));
+        })
+    }
+
+    /// Loops, for practical purposes, for ever.
+    pub fn endless() -> Vec<u8> {
+        model(ZEROS, |graph| {
+            node(graph, "Loop", &["times", "condition", "s"], "t", |node| {
+                node.message(5, |attribute| {
+                    attribute.bytes(1, b"body").integer(20, 5);
+                    attribute.message(6, |body| {
+                        // The names of both outputs are needed: the condition that goes on, and the value.
+                        self::node(body, "Identity", &["condition_in"], "condition_out", none);
+                        self::node(body, "Identity", &["value_in"], "value_out", none);
+                        body.bytes(2, b"body");
+                        value(body, 11, "turn", INT64, &[]);
+                        value(body, 11, "condition_in", BOOL, &[]);
+                        value(body, 11, "value_in", FLOAT, &[None, Some(1)]);
+                        value(body, 12, "condition_out", BOOL, &[]);
+                        value(body, 12, "value_out", FLOAT, &[None, Some(1)]);
+                    });
+                });
+            });
+            tensor(graph, "times", INT64, &[], Ok(&(1_i64 << 62).to_le_bytes()));
+            tensor(graph, "condition", BOOL, &[], Ok(&[1]));
+        })
+    }
+}
+
+/// The manifest of models/fraud for another graph of `graphs`, which is written into the directory.
+pub fn with_graph(directory: &Path, manifest: &str, graph: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    fs::write(directory.join("model.onnx"), graph).unwrap();
+    fs::remove_file(directory.join("golden.jsonl")).unwrap();
+    let _ = fs::remove_file(directory.join("reference.json"));
+    let hash: String = Sha256::digest(graph).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut table: toml::Table = manifest.parse().unwrap();
+    table.insert("sha256".into(), hash.into());
+    table["output"] = toml::Value::Table("tensor = \"probability\"\ncolumn = 0".parse().unwrap());
+    table["input"]["tensor"] = "input".into();
+    table.to_string()
+}
+
 /// What a bundle's model makes of each record (of one row), by partition and offset.
 pub fn opinions(bundle: &Path, input: &[Received]) -> HashMap<(i32, i64), (f32, Decision)> {
     let mut engine = Engine::new(&Bundle::load(bundle).unwrap(), 1 << 20).unwrap();

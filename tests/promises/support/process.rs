@@ -119,6 +119,14 @@ impl Running {
         memory
     }
 
+    /// The processes that it started and that run.
+    pub fn children(&self) -> Vec<u32> {
+        // Each thread lists its own.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let lists = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()).collect()
+    }
+
     /// Any signal, as kill takes it.
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
