@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::root;
 use crate::workload::Model;
 
+/// The token of the worker's `/admin`.
+pub const ADMIN_TOKEN: &str = "a-token-for-benchmarks";
+
 /// The commit interval that contenders are told, and the worker's default.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -194,6 +197,7 @@ impl Contender {
         command.env("COMMIT_MS", COMMIT_INTERVAL.as_millis().to_string()).env("LINGER", job.linger.to_string());
         command.env("PORT", job.port.to_string());
         command.env("ORT_DYLIB_PATH", onnxruntime_library());
+        command.env("FRAUD_SCORER_ADMIN_TOKEN", ADMIN_TOKEN);
         command.envs(&self.environment);
         command
     }

@@ -19,7 +19,7 @@ use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::json;
 
-use crate::contender::{Contender, Guarantee};
+use crate::contender::{ADMIN_TOKEN, Contender, Guarantee};
 use crate::measure::{Bench, Running};
 use crate::report::{Spread, write_json};
 use crate::topics::PARTITIONS;
@@ -241,7 +241,8 @@ fn watch(brokers: &str, output: &str, seen: &Seen) {
 fn post(port: u16, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    let head = format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n");
+    write!(stream, "{head}Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);

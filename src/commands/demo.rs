@@ -100,7 +100,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let listener = runtime.block_on(http::listen(None)).context("cannot listen on loopback")?;
     let address = listener.local_addr()?;
     let scoring = Scoring::new(MAX_MESSAGE_BYTES);
-    let edge = Edge::new(metrics, readiness.clone(), scoring, Admin::new(address, None));
+    let edge = Edge::new(metrics, readiness.clone(), scoring, Admin::new(super::run::admin_token(None)?));
     runtime.spawn(http::serve(listener, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     {

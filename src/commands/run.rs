@@ -52,7 +52,7 @@ pub struct Arguments {
     pub http: Option<SocketAddr>,
 
     /// File whose first line is the token that POST /admin/… asks for (Authorization: Bearer …); the environment
-    /// variable FRAUD_SCORER_ADMIN_TOKEN does the same. Without either, only this host may, on a loopback address
+    /// variable FRAUD_SCORER_ADMIN_TOKEN does the same. Without either, nobody may
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
@@ -261,7 +261,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {}", arguments.http.unwrap_or(http::DEFAULT_ADDRESS)))
         .map_err(Failure::configuration)?;
     log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
-    let admin = Admin::new(listener.local_addr()?, admin_token(arguments.admin_token_file.as_deref())?);
+    let admin = Admin::new(admin_token(arguments.admin_token_file.as_deref())?);
     let scoring = Scoring::new(settings.max_message_bytes);
     let edge = Edge::new(metrics, readiness.clone(), scoring, admin);
     runtime.spawn(http::serve(listener, edge.clone()));
@@ -354,7 +354,7 @@ fn names(settings: &WorkerSettings) -> Names {
 }
 
 /// The token of `POST /admin/…`, if there is one. Never a flag: command lines can be read by others.
-fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
+pub(super) fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
     let (token, whence) = match file {
         None => (std::env::var("FRAUD_SCORER_ADMIN_TOKEN").unwrap_or_default(), "FRAUD_SCORER_ADMIN_TOKEN".to_owned()),
         Some(path) => {

@@ -115,7 +115,7 @@ where
 {
     let exposing = Arc::new(Semaphore::new(1));
     let router = Router::new()
-        .route("/metrics", get(async move || exposed(&exposing, render).await))
+        .route("/metrics", get(async move || exposed(exposing, render).await))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(async move || standing(&readiness)))
         .fallback(async |uri: Uri| Problem::not_found(uri.path()))
@@ -171,13 +171,18 @@ async fn ping(State(edge): State<Edge>) -> Response {
 }
 
 async fn metrics(State(edge): State<Edge>) -> Response {
-    exposed(&edge.exposing, || edge.metrics.render()).await
+    let metrics = edge.metrics.clone();
+    exposed(edge.exposing, move || metrics.render()).await
 }
 
-/// Writing all metrics down takes a while: one at a time does it, so that a crowd that asks for them keeps nobody else waiting.
-async fn exposed(turn: &Semaphore, render: impl FnOnce() -> String) -> Response {
+/// Writing all metrics down takes a while: one at a time does it, and beside the thread that answers, so that a crowd that asks
+/// for them keeps nobody else waiting.
+async fn exposed(turn: Arc<Semaphore>, render: impl FnOnce() -> String + Send + 'static) -> Response {
     let _turn = turn.acquire().await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render()).into_response()
+    match tokio::task::spawn_blocking(render).await {
+        Ok(metrics) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics).into_response(),
+        Err(error) => Problem::internal(error.to_string()).into_response(),
+    }
 }
 
 async fn ready(State(edge): State<Edge>) -> impl IntoResponse {

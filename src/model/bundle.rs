@@ -47,9 +47,10 @@ impl Bundle {
 
     /// Loads and verifies the bundle in `directory` for the engine asked for.
     pub fn load_for(directory: &Path, choice: KernelChoice) -> Result<Bundle, ModelError> {
+        check_files(directory)?;
         let manifest = Manifest::read(&directory.join("manifest.toml"))?;
         let path = directory.join(&manifest.model);
-        let model = super::read_file(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
+        let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
         let found: String = Sha256::digest(&model).iter().map(|byte| format!("{byte:02x}")).collect();
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
@@ -120,6 +121,19 @@ impl Bundle {
     }
 }
 
+/// A pipe or a device in the place of a file may never end.
+fn check_files(directory: &Path) -> Result<(), ModelError> {
+    // What cannot be looked at cannot be read either, and is named then.
+    let paths = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in paths {
+        if std::fs::metadata(&path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+            let source = std::io::Error::other("it is no regular file");
+            return Err(ModelError::Unreadable { path, source });
+        }
+    }
+    Ok(())
+}
+
 /// The golden records of a bundle, decoded as a topic's would be.
 struct Golden {
     path: PathBuf,
@@ -132,7 +146,7 @@ impl Golden {
     fn read(directory: &Path, manifest: &Manifest) -> Result<Golden, ModelError> {
         let path = directory.join("golden.jsonl");
         let mut golden = Golden { path, rows: Rows::default(), expected: Vec::new(), lines: Vec::new() };
-        let text = match super::read_file(&golden.path) {
+        let text = match std::fs::read(&golden.path) {
             Ok(text) => text,
             // Optional for a foreign model: training that can write golden records should.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

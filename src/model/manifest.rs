@@ -98,9 +98,8 @@ fn classifier() -> Kind {
 impl Manifest {
     /// Reads and checks the manifest at `path`.
     pub fn read(path: &Path) -> Result<Manifest, ModelError> {
-        let text = super::read_file(path)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
-            .map_err(|source| ModelError::Unreadable { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ModelError::Unreadable { path: path.to_owned(), source })?;
         Manifest::parse(&text).map_err(|reason| ModelError::Manifest { path: path.to_owned(), reason })
     }
 

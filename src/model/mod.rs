@@ -26,7 +26,7 @@ mod signature;
 pub mod source;
 pub mod trees;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why a bundle was refused. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -95,12 +95,4 @@ pub enum ModelError {
         /// What differs.
         reason: String,
     },
-}
-
-/// A file of a bundle. What is no file (a pipe, a device) may never end.
-fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    std::fs::read(path)
 }

@@ -112,7 +112,7 @@ impl Encoder {
         headers
     }
 
-    /// Headers of a dead letter: the record's own, then the reason and the source.
+    /// Headers of a dead letter: the record's own but for those by our names, then the reason and the source.
     pub fn dead_letter_headers<'a>(
         &'a self,
         own: &'a [(String, Option<&'a [u8]>)],
@@ -121,8 +121,9 @@ impl Encoder {
         offset: i64,
         timestamp: Option<i64>,
     ) -> Headers<'a> {
-        let mut all: Headers<'a> =
-            own.iter().map(|(name, value)| (name.as_str().into(), value.map(Into::into))).collect();
+        // What the record says under our names would pass for ours with whoever reads the first of a name.
+        let others = own.iter().filter(|(name, _)| !headers::is_ours(name));
+        let mut all: Headers<'a> = others.map(|(name, value)| (name.as_str().into(), value.map(Into::into))).collect();
         let text = |name: &'static str, value: &'a str| (name.into(), Some(value.as_bytes().into()));
         let number = |name: &'static str, value: i64| (name.into(), Some(value.to_string().into_bytes().into()));
         all.extend([

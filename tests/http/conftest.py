@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+ADMIN_TOKEN = "a-token-for-tests-alone"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,7 +41,13 @@ def running_demo(folder: Path, *arguments: str) -> Iterator[str]:
     log = folder / "log"
     command = [str(program), "demo", "--keep-running", *arguments]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "FRAUD_SCORER_ADMIN_TOKEN": ADMIN_TOKEN},
+        )
         try:
             yield wait_for_address(process, log)
         finally:

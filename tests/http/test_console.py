@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, need, running_demo
+from conftest import ADMIN_TOKEN, ROOT, need, running_demo
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -462,8 +462,9 @@ def test_the_checker_finds_what_is_wrong(browser: Browser) -> None:
 
 
 def post(address: str, path: str) -> Any:
-    """What nobody but this host may ask."""
-    request = urllib.request.Request(f"{address}{path}", b"", method="POST")
+    """What only who knows the token may ask."""
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    request = urllib.request.Request(f"{address}{path}", b"", headers, method="POST")
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)
 

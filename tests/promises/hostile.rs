@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::poison::good;
 use super::support::broker::shared;
 use super::support::bundles::{Shelf, graphs, with_graph};
-use super::support::process::{Running, finish, scorer};
+use super::support::process::{ADMIN_TOKEN, Running, finish, scorer};
 use super::support::topics::{Record, Topics};
 use super::support::wait_for;
 
@@ -40,7 +40,7 @@ fn post(address: &str, path: &str, body: &[u8]) -> (u16, String) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n",
+         Authorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
@@ -192,7 +192,7 @@ fn a_candidate_harms_nobody_whatever_its_graph_does() {
     let mut worker = topics.start_worker(&["--model", path.to_str().unwrap(), "--verify-timeout", "8s"]);
     let address = worker.http_address();
     shelf.put("fraud-lr", "2");
-    assert_eq!(worker.post("/admin/reload", &[]).0, 200);
+    assert_eq!(worker.administer("/admin/reload").0, 200);
 
     // One that never ends: while it is verified, the way back is open and the worker is well.
     shelf.put_edited("fraud", "3", |directory, manifest| with_graph(directory, &manifest, &graphs::endless()));
@@ -221,14 +221,14 @@ fn a_candidate_harms_nobody_whatever_its_graph_does() {
         (graphs::with_external_weights("*/_ORT_MEM_ADDR_/*"), "another file"),
     ] {
         shelf.put_edited("fraud", "3", |directory, manifest| with_graph(directory, &manifest, &graph));
-        let (status, body) = worker.post("/admin/reload", &[]);
+        let (status, body) = worker.administer("/admin/reload");
         assert!(status == 422 && body.contains("refused at the gate") && body.contains(says), "{status} {body}");
     }
     check_memory(&worker, before, "refused candidates");
 
     // One whose golden record is large serves, and the worker does not keep the memory of a thousand of them.
     shelf.put_edited("fraud", "3", |directory, manifest| with_a_large_golden_record(directory, &manifest));
-    let (status, body) = worker.post("/admin/reload", &[]);
+    let (status, body) = worker.administer("/admin/reload");
     assert_eq!(status, 200, "{body}");
     let (_, most) = worker.memory();
     assert!(most.saturating_sub(before) <= 4 * MOST_MEMORY, "{} MiB for a golden record", (most - before) >> 20);

@@ -90,7 +90,7 @@ fn every_poison_becomes_a_dead_letter_byte_for_byte_and_the_partition_goes_on() 
                 records.push(Record {
                     key: Some(name.as_bytes()),
                     value: value.as_deref(),
-                    headers: vec![("own", b"header")],
+                    headers: vec![("own", b"header"), ("error.class", b"forged"), ("source.offset", b"0")],
                     ..Record::default()
                 });
             }
@@ -127,6 +127,10 @@ fn every_poison_becomes_a_dead_letter_byte_for_byte_and_the_partition_goes_on() 
             let message = letter.header("error.message").unwrap();
             assert_eq!(letter.header("error.class").as_deref(), Some(*class), "{name}: {message}");
             assert_eq!(letter.header("own").as_deref(), Some("header"), "{name}");
+            for ours in ["error.class", "source.offset"] {
+                let count = letter.headers.iter().filter(|(key, _)| key == ours).count();
+                assert_eq!(count, 1, "{name}: what the record said under {ours} is gone");
+            }
             assert_eq!(letter.header("source.topic").as_ref(), Some(&topics.input));
             assert_eq!(letter.header("source.offset"), Some((2 * index).to_string()), "{name}");
             let headers: serde_json::Map<String, serde_json::Value> = letter

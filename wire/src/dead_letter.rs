@@ -101,6 +101,12 @@ pub mod headers {
     /// Present only where the dead-letter topic takes no record without a key and this one had none: the key is the
     /// record's place, `topic-partition-offset`.
     pub const KEY_ADDED: &str = "error.key-added";
+
+    /// Whether a name is one of a dead letter's own, or may become one.
+    pub fn is_ours(name: &str) -> bool {
+        name.starts_with("error.")
+            || [SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, SOURCE_TIMESTAMP, WORKER_VERSION].contains(&name)
+    }
 }
 
 /// The reason a record became a dead letter: a value, not a failure of the worker.

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::{root, wait_for};
 
+/// The token of the workers' `/admin`.
+pub const ADMIN_TOKEN: &str = "a-token-for-tests-alone";
+
 /// The worker's binary.
 pub fn scorer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fraud-scorer"));
@@ -165,6 +168,11 @@ impl Running {
     /// POST with further header lines: status and body.
     pub fn post(&mut self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         request(&self.http_address(), "POST", path, headers)
+    }
+
+    /// POST of who knows the token that tests' workers have: status and body.
+    pub fn administer(&mut self, path: &str) -> (u16, String) {
+        self.post(path, &[("Authorization", &format!("Bearer {ADMIN_TOKEN}"))])
     }
 
     /// A metric's series: labels and value.

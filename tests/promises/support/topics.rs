@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::broker::Broker;
-use super::process::{Running, producer, scorer};
+use super::process::{ADMIN_TOKEN, Running, producer, scorer};
 use super::{unique, wait_for};
 
 /// Input, output and dead-letter topic of one test, and its consumer group.
@@ -186,6 +186,7 @@ impl Topics {
         command.args(["run", "--brokers", &self.brokers, "--group", &self.group, "--http", "127.0.0.1:0"]);
         command.args(["--input-topic", &self.input, "--output-topic", &self.output]);
         command.args(["--dead-letter-topic", &self.dead_letter]);
+        command.env("FRAUD_SCORER_ADMIN_TOKEN", ADMIN_TOKEN);
         command
     }
 
