@@ -140,6 +140,8 @@ impl Arguments {
 
 /// Archives until a signal ends it, or until caught up.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
+    // The files hold what people did: not for everyone on this machine.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     let (settings, layout) = arguments.settings()?;
     let metrics = telemetry::install().context("metrics recorder")?;
     let (readiness, shutdown) = (Readiness::default(), Shutdown::default());

@@ -167,4 +167,12 @@ log_events! {
     /// The additive explanation does not sum to the score; features are tried out one by one instead.
     warn "margin-disagrees" "the graph does not say what the model scores"
     MarginDisagrees<'a> { model: &'a str as value, margin: f64 as value, score: f32 as value }
+
+    /// ONNX Runtime's own word on something that failed; what came of it has a line of ours.
+    warn "onnxruntime-error" "ONNX Runtime reports an error" (at most every 1 s)
+    OnnxRuntimeError<'a> { reason: &'a str as value }
+
+    /// ONNX Runtime's warnings, mostly about graphs that it makes simpler.
+    debug "onnxruntime-line" "ONNX Runtime warns"
+    OnnxRuntimeLine<'a> { reason: &'a str as value }
 }

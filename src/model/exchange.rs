@@ -323,16 +323,6 @@ fn verify_and_prepare(
     prepare(settings, samples, candidate, number, known)
 }
 
-impl ExchangeSettings {
-    /// Has the candidate verified in another process, where these settings say so.
-    ///
-    /// # Errors
-    /// Why it may not serve; at the gate [`Gate::Limits`] where that process did not come to an end.
-    pub fn verify(&self, candidate: &Candidate) -> Result<(), Refusal> {
-        self.verification.as_ref().map_or(Ok(()), |verification| verification.run(self, candidate))
-    }
-}
-
 /// Takes a candidate through the gates; `known` are the models that a verdict of the last time may name.
 fn prepare(
     settings: &ExchangeSettings,

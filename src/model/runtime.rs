@@ -5,11 +5,13 @@
 //! of the working directory and of the executable's ancestors (a checkout's own copy, `make onnxruntime`).
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 use super::ModelError;
+use crate::log_events;
 
 const LIBRARY: &str = "libonnxruntime.so";
 
@@ -19,9 +21,25 @@ pub fn environment() -> Result<&'static Environment, ModelError> {
     let outcome = ENVIRONMENT.get_or_init(|| {
         let path = find_library()?;
         let opened = ort::init_from(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        opened.with_name("fraud-scorer").build().map_err(|error| format!("{}: {error}", path.display()))
+        let built = opened.with_name("fraud-scorer").with_logger(Arc::new(tell)).build();
+        let environment = built.map_err(|error| format!("{}: {error}", path.display()))?;
+        environment.set_log_level(LogLevel::Warning);
+        Ok(environment)
     });
     outcome.as_ref().map_err(|reason| ModelError::Runtime { reason: reason.clone() })
+}
+
+/// Longest line of ONNX Runtime's that is passed on, characters: names in a graph are as long as somebody wants.
+const MOST_SAID: usize = 1000;
+
+/// Its lines would otherwise go to standard error as they are, coloured, between our JSON.
+fn tell(level: LogLevel, _category: &str, _id: &str, _place: &str, line: &str) {
+    let reason: String = line.trim().chars().take(MOST_SAID).collect();
+    match level {
+        LogLevel::Error | LogLevel::Fatal => log_events::model::OnnxRuntimeError { reason: &reason }.log(),
+        LogLevel::Warning => log_events::model::OnnxRuntimeLine { reason: &reason }.log(),
+        LogLevel::Verbose | LogLevel::Info => {}
+    }
 }
 
 /// Where ONNX Runtime lies, or the list of places without it.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -91,6 +92,11 @@ fn verdicts_are_archived_with_their_features_once_and_not_again() {
     for (partition, hour) in [(0, 22), (1, 22), (2, 23)] {
         let file = format!("date=2026-01-31/hour={hour}/{}-{partition:05}-", topics.output);
         assert!(names.iter().any(|name| name.starts_with(&file)), "{file}: {names:?}");
+    }
+    // Not for everyone on the machine.
+    for name in &names {
+        let mode = fs::metadata(to.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o007, 0, "{name}: {mode:o}");
     }
     // The first file of a partition is named by its first offset.
     let first = format!("date=2026-01-31/hour=22/{}-00000-{:020}.parquet", topics.output, 0);

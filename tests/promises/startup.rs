@@ -339,11 +339,13 @@ fn properties_that_load_code_are_refused_and_load_none() {
 
 #[test]
 fn what_weakens_tls_is_said_at_each_start_and_in_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("archive");
     let weak = ["-X", "security.protocol=ssl", "-X", "enable.ssl.certificate.verification=false"];
     let mut sender = producer();
     sender.args(["--brokers", "127.0.0.1:1"]);
     let mut commands = vec![sender];
-    for arguments in [&["run"][..], &["check"], &["check", "--offline"], &["archive", "--to", "nowhere"]] {
+    for arguments in [&["run"][..], &["check"], &["check", "--offline"], &["archive", "--to", to.to_str().unwrap()]] {
         let mut command = scorer();
         command.args(arguments).args(["--brokers", "127.0.0.1:1"]);
         if !arguments.contains(&"check") {

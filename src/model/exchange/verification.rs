@@ -102,6 +102,16 @@ impl Verification {
     }
 }
 
+impl ExchangeSettings {
+    /// Has the candidate verified in another process, where these settings say so.
+    ///
+    /// # Errors
+    /// Why it may not serve; at the gate [`Gate::Limits`] where that process did not come to an end.
+    pub fn verify(&self, candidate: &Candidate) -> Result<(), Refusal> {
+        self.verification.as_ref().map_or(Ok(()), |verification| verification.run(self, candidate))
+    }
+}
+
 /// A process that does not outlive who waits for it.
 struct Ended(Child);
 
