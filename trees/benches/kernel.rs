@@ -45,7 +45,18 @@ fn shapes() -> Vec<(&'static str, Likeness)> {
     ]
 }
 
+/// As the system calls it: figures of one processor say little of another.
+fn processor() -> String {
+    let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |name: &str| {
+        let line = about.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
+        line.and_then(|line| line.split(':').nth(1)).unwrap_or("unknown").trim().to_owned()
+    };
+    format!("{}, family {}, model {}", value("model name"), value("cpu family"), value("model"))
+}
+
 fn bench(criterion: &mut Criterion) {
+    println!("processor: {}", processor());
     for (name, likeness) in shapes() {
         let (ensemble, thresholds) = likeness.ensemble();
         let mut group = criterion.benchmark_group(name);

@@ -114,6 +114,18 @@ fn boosted(trees: usize, depth: usize) -> Likeness {
     }
 }
 
+/// Few columns that many nodes compare with: where compares are looked up.
+#[test]
+fn compares_that_are_looked_up_equal_the_interpreter() {
+    for (thresholds, missing) in [(15, 0), (120, 20), (255, 0), (256, 1), (900, 5)] {
+        for comparisons in [Comparisons::One(Comparison::Less), Comparisons::All] {
+            let likeness = Likeness { width: 3, thresholds, comparisons, ..boosted(80, 6) };
+            let (ensemble, thresholds) = likeness.ensemble();
+            check(&ensemble, &rows(1100, missing, &thresholds, 3));
+        }
+    }
+}
+
 #[test]
 fn every_number_of_rows_around_the_blocks_sizes() {
     let (ensemble, thresholds) = boosted(9, 4).ensemble();

@@ -14,6 +14,8 @@ pub(crate) trait Bits<Line>: Copy {
     fn or(self, other: Self) -> Self;
     /// Set in `self`, but not in `other`.
     fn without(self, other: Self) -> Self;
+    /// Set in `self`, or in both others.
+    fn or_both(self, one: Self, other: Self) -> Self;
     /// Where set, the bits of `right`, else of `left`.
     fn choose(self, left: Self, right: Self) -> Self;
 }

@@ -13,8 +13,11 @@ mod quantise;
 use std::arch::x86_64::*;
 
 use super::planes::{Bits, planes};
+use super::tables::{self, Table};
 use super::{BITS, Compare, FIRST_MASK, LINES, Program, WORDS, first_block};
 use quantise::quantise;
+
+use crate::quantise::BIAS;
 
 /// Rows of a full block.
 pub(crate) const ROWS: usize = WORDS * WORD;
@@ -64,6 +67,12 @@ impl Bits<Line> for __m256i {
     }
 
     #[inline(always)]
+    fn or_both(self, one: Self, other: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm256_or_si256(self, _mm256_and_si256(one, other)) }
+    }
+
+    #[inline(always)]
     fn choose(self, left: Self, right: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm256_xor_si256(left, _mm256_and_si256(self, _mm256_xor_si256(left, right))) }
@@ -74,6 +83,8 @@ impl Bits<Line> for __m256i {
 #[derive(Clone, Debug)]
 pub(crate) struct Scratch {
     codes: Vec<[Line; WORDS]>,
+    /// Of each column, where a block's compares are looked up; none where that does not pay.
+    tables: Vec<Table<Line>>,
     /// A bit per row for each compare of a tree, and what comes of them (see [`super::Step`]).
     lines: Box<[Line; LINES]>,
     /// For each output, a line for each 8 rows.
@@ -86,6 +97,7 @@ impl Scratch {
     pub fn of(program: &Program) -> Scratch {
         Scratch {
             codes: vec![[ZERO; WORDS]; program.quantiser.columns],
+            tables: vec![[ZERO; 48]; if tables::pay(program) { program.quantiser.columns } else { 0 }],
             lines: Box::new([ZERO; LINES]),
             totals: vec![[ZERO; ROWS / 8]; program.outputs],
             padded: Vec::new(),
@@ -136,10 +148,20 @@ fn block_of<const W: usize>(program: &Program, rows: &[f32], scratch: &mut Scrat
     for totals in &mut scratch.totals {
         totals[..W * 4].fill(ZERO);
     }
+    let by_tables = W == WORDS && !scratch.tables.is_empty();
+    if by_tables {
+        for (codes, table) in scratch.codes.iter().zip(&mut scratch.tables) {
+            tables::fill::<__m256i, Line>(&bits(codes), table);
+        }
+    }
     for tree in &program.trees {
         let compares = &compares[tree.compares..tree.compares + tree.compared];
         let masks = &mut scratch.lines[FIRST_MASK..];
-        compare::<W>(compares, &scratch.codes, masks);
+        if by_tables {
+            tables::compare::<__m256i, Line>(compares, &scratch.tables, masks);
+        } else {
+            compare::<W>(compares, &scratch.codes, masks);
+        }
         let first_within = tree.compared - tree.within.len();
         for (offset, &node) in tree.within.iter().enumerate() {
             let above = load(&masks[first_within + offset]);
@@ -167,6 +189,21 @@ fn load(line: &Line) -> __m256i {
 fn store(line: &mut Line, value: __m256i) {
     // SAFETY: as in `load`, and the reference is exclusive.
     unsafe { _mm256_store_si256(std::ptr::from_mut(line).cast(), value) }
+}
+
+/// The bits of a column's codes, the lowest first.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bits(codes: &[Line; WORDS]) -> [Line; 8] {
+    let mut bits = [ZERO; 8];
+    for (word, codes) in codes.iter().enumerate() {
+        let mut codes = _mm256_xor_si256(load(codes), _mm256_set1_epi8(BIAS as i8));
+        for line in bits.iter_mut().rev() {
+            line.0[word] = _mm256_movemask_epi8(codes) as u32;
+            codes = _mm256_add_epi8(codes, codes);
+        }
+    }
+    bits
 }
 
 /// The masks of a tree's compares.

@@ -17,7 +17,6 @@ const HELD: u32 = Feature::LEVELS;
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn quantise<const W: usize>(program: &Program, rows: &[f32], codes: &mut [[Line; WORDS]]) -> bool {
-    assert_eq!(rows.len(), W * WORD * program.width);
     let mut any_missing = false;
     for feature in &program.quantiser.features {
         any_missing |= match feature.levels {
@@ -41,33 +40,36 @@ fn quantise_feature<const W: usize>(
     assert!(feature.search.len() >= 1 << levels && levels >= HELD);
     let (search, _) = feature.search.as_chunks::<8>();
     let search: [__m256i; 4] = std::array::from_fn(|register| load_eight(&search[register]));
-    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    let offsets = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(width as i32));
     let (missing_low, missing) = (_mm256_set1_epi32(MISSING_LOW), _mm256_set1_epi32(feature.missing));
     let mut any_missing = _mm256_setzero_si256();
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let offsets = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(width as i32));
     for (word, rows) in rows.chunks_exact(WORD * width).enumerate() {
-        let mut parts = [_mm256_setzero_si256(); 4];
+        let mut keys = [_mm256_setzero_si256(); 4];
         let mut absent = [_mm256_setzero_si256(); 4];
         for quarter in 0..4 {
             let first = quarter * 8 * width + feature.feature;
             // SAFETY: rows `first / width` to 7 further on are within the word's, and the feature's column is within the width (asserted above);
             // 7 times the width is below 2^31.
             let values = unsafe { _mm256_i32gather_ps::<4>(rows.as_ptr().add(first), offsets) };
+            let bits = _mm256_castps_si256(values);
             absent[quarter] = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
             any_missing = _mm256_or_si256(any_missing, absent[quarter]);
-            let bits = _mm256_castps_si256(values);
             let turned = _mm256_castsi256_ps(_mm256_sub_epi32(missing_low, bits));
             // Chosen by the sign of the bits.
-            let keys = _mm256_castps_si256(_mm256_blendv_ps(values, turned, values));
-            let keys = _mm256_blendv_epi8(keys, missing, absent[quarter]);
-            let mut place = descend(keys, &search);
-            for _ in HELD..levels {
-                // SAFETY: a place of a level is below twice the level's power of two, and there are `2^levels` places.
-                let cuts = unsafe { _mm256_i32gather_epi32::<4>(feature.search.as_ptr(), place) };
-                place = step(keys, cuts, place);
-            }
-            parts[quarter] = _mm256_sub_epi32(place, _mm256_set1_epi32(1 << levels));
+            let key = _mm256_castps_si256(_mm256_blendv_ps(values, turned, values));
+            keys[quarter] = _mm256_blendv_epi8(key, missing, absent[quarter]);
         }
+        // Four at a time: each waits for itself at every level.
+        let mut parts = keys.map(|keys| descend(keys, &search));
+        for _ in HELD..levels {
+            for quarter in 0..4 {
+                // SAFETY: a place of a level is below twice the level's power of two, and there are `2^levels` places.
+                let cuts = unsafe { _mm256_i32gather_epi32::<4>(feature.search.as_ptr(), parts[quarter]) };
+                parts[quarter] = step(keys[quarter], cuts, parts[quarter]);
+            }
+        }
+        parts = parts.map(|place| _mm256_sub_epi32(place, _mm256_set1_epi32(1 << levels)));
         // A byte of each code for each window.
         for window in 0..feature.windows {
             store(&mut codes[feature.column + window][word], bytes(&parts, window));

@@ -12,8 +12,11 @@ mod quantise;
 use std::arch::x86_64::*;
 
 use super::planes::{Bits, planes};
+use super::tables::{self, Table};
 use super::{Compare, FIRST_MASK, LINES, Program, WORDS, first_block};
 use quantise::quantise;
+
+use crate::quantise::BIAS;
 
 /// Rows of a full block.
 pub(crate) const ROWS: usize = WORDS * WORD;
@@ -63,6 +66,12 @@ impl Bits<Line> for __m512i {
     }
 
     #[inline(always)]
+    fn or_both(self, one: Self, other: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm512_ternarylogic_epi64::<0xf8>(self, one, other) }
+    }
+
+    #[inline(always)]
     fn choose(self, left: Self, right: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_ternarylogic_epi64::<0xca>(self, right, left) }
@@ -73,6 +82,8 @@ impl Bits<Line> for __m512i {
 #[derive(Clone, Debug)]
 pub(crate) struct Scratch {
     codes: Vec<[Line; WORDS]>,
+    /// Of each column, where a block's compares are looked up; none where that does not pay.
+    tables: Vec<Table<Line>>,
     /// A bit per row for each compare of a tree, and what comes of them (see [`super::Step`]).
     lines: Box<[Line; LINES]>,
     /// For each output, a line for each 16 rows.
@@ -85,6 +96,7 @@ impl Scratch {
     pub fn of(program: &Program) -> Scratch {
         Scratch {
             codes: vec![[ZERO; WORDS]; program.quantiser.columns],
+            tables: vec![[ZERO; 48]; if tables::pay(program) { program.quantiser.columns } else { 0 }],
             lines: Box::new([ZERO; LINES]),
             totals: vec![[ZERO; ROWS / 16]; program.outputs],
             padded: Vec::new(),
@@ -145,10 +157,20 @@ fn block_of<const W: usize>(program: &Program, rows: &[f32], scratch: &mut Scrat
     for totals in &mut scratch.totals {
         totals[..W * 4].fill(ZERO);
     }
+    let by_tables = W == WORDS && !scratch.tables.is_empty();
+    if by_tables {
+        for (codes, table) in scratch.codes.iter().zip(&mut scratch.tables) {
+            tables::fill::<__m512i, Line>(&bits(codes), table);
+        }
+    }
     for tree in &program.trees {
         let compares = &compares[tree.compares..tree.compares + tree.compared];
         let masks = &mut scratch.lines[FIRST_MASK..];
-        compare::<W>(compares, &scratch.codes, masks);
+        if by_tables {
+            tables::compare::<__m512i, Line>(compares, &scratch.tables, masks);
+        } else {
+            compare::<W>(compares, &scratch.codes, masks);
+        }
         let first_within = tree.compared - tree.within.len();
         for (offset, &node) in tree.within.iter().enumerate() {
             let above = load(&masks[first_within + offset]);
@@ -191,6 +213,20 @@ fn load_sixteen<T: Copy>(values: &[T; 16]) -> __m512i {
     const { assert!(size_of::<T>() == 4) };
     // SAFETY: 16 values of 4 bytes are a register's 64.
     unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+/// The bits of a column's codes, the lowest first.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn bits(codes: &[Line; WORDS]) -> [Line; 8] {
+    let mut bits = [ZERO; 8];
+    for (word, codes) in codes.iter().enumerate() {
+        let codes = _mm512_xor_si512(load(codes), _mm512_set1_epi8(BIAS as i8));
+        for (bit, line) in bits.iter_mut().enumerate() {
+            line.0[word] = _mm512_test_epi8_mask(codes, _mm512_set1_epi8((1_u8 << bit) as i8));
+        }
+    }
+    bits
 }
 
 /// The masks of a tree's compares.

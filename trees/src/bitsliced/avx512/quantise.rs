@@ -14,7 +14,6 @@ use crate::quantise::{BIAS, Feature, WINDOW};
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 pub(super) fn quantise<const W: usize>(program: &Program, rows: &[f32], codes: &mut [[Line; WORDS]]) -> bool {
-    assert_eq!(rows.len(), W * WORD * program.width);
     let mut any_missing = false;
     for feature in &program.quantiser.features {
         any_missing |= match feature.levels {
@@ -41,31 +40,33 @@ fn quantise_feature<const W: usize, const LEVELS: u32>(
     let search: [__m512i; 16] = std::array::from_fn(|register| load_sixteen(&search[register]));
     let levels = feature.levels;
     assert!(levels >= LEVELS);
+    let (missing_low, missing) = (_mm512_set1_epi32(MISSING_LOW), _mm512_set1_epi32(feature.missing));
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let offsets = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(width as i32));
-    let (missing_low, missing) = (_mm512_set1_epi32(MISSING_LOW), _mm512_set1_epi32(feature.missing));
     let mut any_missing = 0;
     for (word, rows) in rows.chunks_exact(WORD * width).enumerate() {
-        let mut parts = [_mm512_setzero_si512(); 4];
+        let mut keys = [_mm512_setzero_si512(); 4];
         let mut absent = [0; 4];
         for quarter in 0..4 {
             let first = quarter * 16 * width + feature.feature;
             // SAFETY: rows `first / width` to 15 further on are within the word's, and the feature's column is within the width (asserted above);
             // 15 times the width is below 2^31.
             let values = unsafe { _mm512_i32gather_ps::<4>(offsets, rows.as_ptr().add(first)) };
-            absent[quarter] = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
             let bits = _mm512_castps_si512(values);
-            let keys = _mm512_mask_sub_epi32(bits, _mm512_movepi32_mask(bits), missing_low, bits);
-            let keys = _mm512_mask_mov_epi32(keys, absent[quarter], missing);
-            let mut place = descend::<LEVELS>(keys, &search);
-            for _ in LEVELS..levels {
-                // SAFETY: a place of a level is below twice the level's power of two, and there are `2^levels` places.
-                let cuts = unsafe { _mm512_i32gather_epi32::<4>(place, feature.search.as_ptr()) };
-                place = step(keys, cuts, place);
-            }
-            parts[quarter] = _mm512_sub_epi32(place, _mm512_set1_epi32(1 << levels));
+            absent[quarter] = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
             any_missing |= absent[quarter];
+            let key = _mm512_mask_sub_epi32(bits, _mm512_movepi32_mask(bits), missing_low, bits);
+            keys[quarter] = _mm512_mask_mov_epi32(key, absent[quarter], missing);
         }
+        let mut parts = descend::<LEVELS>(&keys, &search);
+        for _ in LEVELS..levels {
+            for quarter in 0..4 {
+                // SAFETY: a place of a level is below twice the level's power of two, and there are `2^levels` places.
+                let cuts = unsafe { _mm512_i32gather_epi32::<4>(parts[quarter], feature.search.as_ptr()) };
+                parts[quarter] = step(keys[quarter], cuts, parts[quarter]);
+            }
+        }
+        parts = parts.map(|place| _mm512_sub_epi32(place, _mm512_set1_epi32(1 << levels)));
         // A byte of each code for each window.
         for window in 0..feature.windows {
             store(&mut codes[feature.column + window][word], bytes(&parts, window));
@@ -106,34 +107,45 @@ fn step(keys: __m512i, cuts: __m512i, place: __m512i) -> __m512i {
 }
 
 /// The first levels of the search: level l has its cuts at places 2^l to 2^(l + 1) - 1, so that the lowest bits of a place
-/// pick from as many registers as it takes.
+/// pick from as many registers as it takes. Four at a time: each waits for itself at every level.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn descend<const LEVELS: u32>(keys: __m512i, search: &[__m512i; 16]) -> __m512i {
-    let mut place = _mm512_set1_epi32(1);
-    for _ in 0..4 {
-        place = step(keys, _mm512_permutexvar_epi32(place, search[0]), place);
+fn descend<const LEVELS: u32>(keys: &[__m512i; 4], search: &[__m512i; 16]) -> [__m512i; 4] {
+    let mut places = [_mm512_set1_epi32(1); 4];
+    for level in 0..LEVELS {
+        for (place, key) in places.iter_mut().zip(keys) {
+            *place = step(*key, cuts(level, *place, search), *place);
+        }
     }
-    place = step(keys, _mm512_permutexvar_epi32(place, search[1]), place);
-    if LEVELS > 5 {
-        place = step(keys, _mm512_permutex2var_epi32(search[2], place, search[3]), place);
+    places
+}
+
+/// The cuts at the places of a level.
+#[inline(always)]
+fn cuts(level: u32, place: __m512i, search: &[__m512i; 16]) -> __m512i {
+    // SAFETY: called by `descend` alone, which has the feature.
+    unsafe {
+        match level {
+            0..=3 => _mm512_permutexvar_epi32(place, search[0]),
+            4 => _mm512_permutexvar_epi32(place, search[1]),
+            5 => _mm512_permutex2var_epi32(search[2], place, search[3]),
+            6 => {
+                let half = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32));
+                let low = _mm512_permutex2var_epi32(search[4], place, search[5]);
+                let high = _mm512_permutex2var_epi32(search[6], place, search[7]);
+                _mm512_mask_mov_epi32(low, half, high)
+            }
+            _ => {
+                let half = _mm512_test_epi32_mask(place, _mm512_set1_epi32(64));
+                let quarter = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32));
+                let a = _mm512_permutex2var_epi32(search[8], place, search[9]);
+                let b = _mm512_permutex2var_epi32(search[10], place, search[11]);
+                let c = _mm512_permutex2var_epi32(search[12], place, search[13]);
+                let d = _mm512_permutex2var_epi32(search[14], place, search[15]);
+                let low = _mm512_mask_mov_epi32(a, quarter, b);
+                let high = _mm512_mask_mov_epi32(c, quarter, d);
+                _mm512_mask_mov_epi32(low, half, high)
+            }
+        }
     }
-    if LEVELS > 6 {
-        let half = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32));
-        let low = _mm512_permutex2var_epi32(search[4], place, search[5]);
-        let high = _mm512_permutex2var_epi32(search[6], place, search[7]);
-        place = step(keys, _mm512_mask_mov_epi32(low, half, high), place);
-    }
-    if LEVELS > 7 {
-        let half = _mm512_test_epi32_mask(place, _mm512_set1_epi32(64));
-        let quarter = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32));
-        let a = _mm512_permutex2var_epi32(search[8], place, search[9]);
-        let b = _mm512_permutex2var_epi32(search[10], place, search[11]);
-        let c = _mm512_permutex2var_epi32(search[12], place, search[13]);
-        let d = _mm512_permutex2var_epi32(search[14], place, search[15]);
-        let low = _mm512_mask_mov_epi32(a, quarter, b);
-        let high = _mm512_mask_mov_epi32(c, quarter, d);
-        place = step(keys, _mm512_mask_mov_epi32(low, half, high), place);
-    }
-    place
 }
