@@ -2,8 +2,6 @@
 //!
 //! No client follows redirects, which could carry a token to another host.
 
-use std::net::IpAddr;
-
 use reqwest::{Client, ClientBuilder, Url};
 
 /// A client builder with what all clients share; `certificates` are PEM text of further authorities to trust.
@@ -43,8 +41,7 @@ pub fn is_in_the_clear(url: &Url) -> bool {
 
 /// Whether a host's name or address, in brackets or not, is this machine's own.
 pub fn is_loopback(host: &str) -> bool {
-    let name = host.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(host);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    fraud_settings::is_loopback(host.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(host))
 }
 
 /// Parses the address of an HTTP service. `None` where it is none.

@@ -1,6 +1,7 @@
 //! The flags that reach the broker, and librdkafka's properties with their secrets kept out of sight.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Once, OnceLock};
 
@@ -141,8 +142,13 @@ fn are_loopback(brokers: &str) -> bool {
     brokers.split(',').all(|broker| {
         let host = broker.trim().rsplit_once("://").map_or(broker.trim(), |(_, address)| address);
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        is_loopback(host)
     })
+}
+
+/// Whether a host's name or address is this machine's own.
+pub fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Asks librdkafka about every property of `config`.

@@ -25,7 +25,7 @@ mod logging;
 
 pub use duration::parse_duration;
 pub use error::SettingsError;
-pub use kafka::{KafkaArguments, Property, check_properties};
+pub use kafka::{KafkaArguments, Property, check_properties, is_loopback};
 pub use layers::{parse, try_parse_from};
 pub use logging::{LogFormat, initialise_logging};
 

@@ -7,11 +7,10 @@
 //!                             scoring thread, at the top of a turn: exchange(mine for what is wanted) ◄─┘
 //! ```
 //!
-//! Everything that takes time (reading, verifying, compiling, warming up) happens on the thread that offers, and first of all
-//! in a process of its own (`verification.rs`). A scoring
-//! thread looks at one number per turn and swaps one prepared value for another; what it gives back stays prepared on its
-//! shelf until the model is neither the serving one nor the one before, so a rollback is as quick as a swap. Verdicts that
-//! are already encoded keep the version that scored them.
+//! Everything that takes time (reading, verifying, compiling, warming up) happens on the thread that offers, and first of all in
+//! a process of its own (`verification.rs`). A scoring thread looks at one number per turn and swaps one prepared value for
+//! another; what it gives back stays prepared on its shelf until the model is neither the serving one nor the one before, so a
+//! rollback is as quick as a swap. Verdicts that are already encoded keep the version that scored them.
 //!
 //! A challenger has shelves of its own and goes the same way (`challenger.rs`).
 //!
@@ -130,7 +129,7 @@ pub struct Status {
 impl Exchange {
     /// Verifies the first model and prepares it for every thread.
     pub fn open(settings: ExchangeSettings, candidate: Candidate) -> Result<Exchange, Refusal> {
-        let (model, items) = verify_and_prepare(&settings, &Samples::default(), candidate, 1, &[])?;
+        let (model, items) = prepare(&settings, &Samples::default(), candidate, 1, &[])?;
         let shelves = Shelves::new(settings.threads);
         shelves.stock(items);
         shelves.want(model.number);
@@ -189,7 +188,7 @@ impl Exchange {
         };
         let number = inner.numbers.fetch_add(1, Ordering::Relaxed);
         let known: Vec<_> = [Some(serving.clone()), previous].into_iter().flatten().collect();
-        let (model, items) = match verify_and_prepare(&inner.settings, &inner.samples, candidate, number, &known) {
+        let (model, items) = match prepare(&inner.settings, &inner.samples, candidate, number, &known) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let (from, reason) = (serving.id(), refusal.to_string());
@@ -311,19 +310,7 @@ fn wait_until_taken_up<T: Numbered>(shelves: &Shelves<T>, number: u64, patience:
     }
 }
 
-/// As [`prepare`], of a candidate that has shown in another process that it can be.
-fn verify_and_prepare(
-    settings: &ExchangeSettings,
-    samples: &Samples,
-    candidate: Candidate,
-    number: u64,
-    known: &[Arc<LoadedModel>],
-) -> Result<(Arc<LoadedModel>, Vec<ThreadModel>), Refusal> {
-    settings.verify(&candidate)?;
-    prepare(settings, samples, candidate, number, known)
-}
-
-/// Takes a candidate through the gates; `known` are the models that a verdict of the last time may name.
+/// Takes a candidate through the gates, in another process first where the settings say so; `known` are the models that a verdict of the last time may name.
 fn prepare(
     settings: &ExchangeSettings,
     samples: &Samples,
@@ -331,6 +318,7 @@ fn prepare(
     number: u64,
     known: &[Arc<LoadedModel>],
 ) -> Result<(Arc<LoadedModel>, Vec<ThreadModel>), Refusal> {
+    settings.verify(&candidate)?;
     let origin = candidate.origin.clone();
     let mut model = LoadedModel::load(candidate, settings.kernel, number)?;
     model.drift = drift::open(&model.bundle.directory, &model.manifest, settings.drift);

@@ -64,7 +64,7 @@ impl Decoder {
             features: features.to_vec(),
             index,
             max_bytes,
-            most_features: max_bytes.saturating_mul(MOST_GROWTH) / size_of::<f32>(),
+            most_features: most_answer_bytes(max_bytes) / size_of::<f32>(),
             seen: Seen::new(features.len()),
             columns: Columns::new(features.len()),
             defaults: features.iter().map(|feature| feature.default.unwrap_or(f32::NAN)).collect(),

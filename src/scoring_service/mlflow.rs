@@ -29,8 +29,8 @@ pub(super) struct Messages<'a> {
 /// The fields that hold rows.
 const FIELDS: [&str; 4] = ["dataframe_split", "dataframe_records", "instances", "inputs"];
 
-/// Reads a request for a model of `features`, whose rows may have `most_bytes` of them. What is no number where one belongs is left to the decoder, which names the
-/// feature.
+/// Reads a request for a model of `features`, whose rows may have `most_bytes` of them. What is no number where one belongs
+/// is left to the decoder, which names the feature.
 pub(super) fn messages<'a>(body: &'a [u8], features: &[Feature], most_bytes: usize) -> Result<Messages<'a>, Rejection> {
     let values = fields(body)?;
     let mut present = FIELDS.iter().zip(values).filter_map(|(&name, value)| Some((name, value?)));

@@ -1,12 +1,13 @@
 //! Attacks on a running worker: small messages that would become large answers, and callers that take what others need.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::http::{JSON, ask};
 use super::poison::good;
 use super::support::broker::shared;
 use super::support::bundles::{Shelf, graphs, with_graph};
@@ -36,19 +37,8 @@ fn split(id: &str, rows: usize) -> Vec<u8> {
 
 /// POST of a body: status and answer.
 fn post(address: &str, path: &str, body: &[u8]) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Authorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let _ = stream.write_all(body);
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    let answer = ask(address, "POST", path, &[JSON, &format!("Authorization: Bearer {ADMIN_TOKEN}")], body);
+    (answer.status, answer.body)
 }
 
 /// Panics where the worker took more than a message may.

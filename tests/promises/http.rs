@@ -17,10 +17,10 @@ use super::support::{root, wait_for};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// An answer: status, headers as they were sent, body.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -46,7 +46,7 @@ impl Answer {
     }
 }
 
-fn ask(address: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
+pub fn ask(address: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
@@ -64,7 +64,7 @@ fn ask(address: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-const JSON: &str = "Content-Type: application/json";
+pub const JSON: &str = "Content-Type: application/json";
 
 fn score(address: &str, path: &str, body: &Value) -> Answer {
     ask(address, "POST", path, &[JSON], body.to_string().as_bytes())

@@ -9,6 +9,8 @@ use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::loaded::{LoadedModel, ThreadModel};
 use crate::model::manifest::Manifest;
 use crate::pipeline::engine::Outcome;
@@ -27,7 +29,7 @@ const WARM_UP_SIZES: [usize; 3] = [1, 16, 128];
 pub(super) const LARGEST_WARM_UP: usize = 4096;
 
 /// What a candidate has to pass, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gate {
     /// Verified within limits of memory and time.
     Limits,
@@ -47,21 +49,6 @@ pub enum Gate {
     WarmUp,
     /// Recent transactions are scored.
     Canary,
-}
-
-impl Gate {
-    /// All of them.
-    pub(super) const ALL: [Gate; 9] = [
-        Gate::Limits,
-        Gate::Manifest,
-        Gate::Hash,
-        Gate::Signature,
-        Gate::Engine,
-        Gate::Golden,
-        Gate::Compatible,
-        Gate::WarmUp,
-        Gate::Canary,
-    ];
 }
 
 impl fmt::Display for Gate {

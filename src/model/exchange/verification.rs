@@ -42,7 +42,7 @@ pub struct Verification {
 /// A refusal on its way here.
 #[derive(Debug, Serialize, Deserialize)]
 struct Told {
-    gate: String,
+    gate: Gate,
     reason: String,
 }
 
@@ -133,9 +133,8 @@ fn most_bytes(directory: &Path) -> u64 {
 fn told(child: &mut Child) -> Option<Refusal> {
     let mut text = String::new();
     child.stdout.take()?.take(MOST_REFUSAL_BYTES).read_to_string(&mut text).ok()?;
-    let told: Told = serde_json::from_str(text.lines().last()?).ok()?;
-    let gate = Gate::ALL.into_iter().find(|gate| gate.to_string() == told.gate)?;
-    Some(Refusal::new(gate, told.reason))
+    let Told { gate, reason } = serde_json::from_str(text.lines().last()?).ok()?;
+    Some(Refusal::new(gate, reason))
 }
 
 fn died(status: ExitStatus) -> String {
@@ -156,8 +155,7 @@ pub fn verify_here(settings: &ExchangeSettings, candidate: Candidate, most_bytes
     let mut reason = refusal.reason;
     // Escaped it may grow sixfold.
     reason.truncate(reason.floor_char_boundary(MOST_REFUSAL_BYTES as usize / 8));
-    let told = Told { gate: refusal.gate.to_string(), reason };
-    Err(serde_json::to_string(&told).unwrap_or_default())
+    Err(serde_json::to_string(&Told { gate: refusal.gate, reason }).unwrap_or_default())
 }
 
 /// Best effort: where the system knows no such limit, the time limit is left.

@@ -91,8 +91,8 @@ impl Template {
     }
 
     /// Appends the rows of a message that [begins](Template::begins) as this one does, each `defaults` overwritten by
-    /// what the row says, up to `most_features` in all. Behind the message's `length` bytes stand zeros, so that looking ahead needs no care at its
-    /// end. `None`: the message differs from the template; `rows` then holds anything from its first row on.
+    /// what the row says, up to `most_features` in all. Behind the message's `length` bytes stand zeros, so that looking ahead
+    /// needs no care at its end. `None`: the message differs from the template; `rows` then holds anything from its first row on.
     #[inline]
     fn read(
         &self,

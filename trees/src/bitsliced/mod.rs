@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Every node of a tree is compared for every row, needed or not: a byte compare handles 32 or 64 rows at once, or a full block is
-//! looked up in tables ([`tables`]), and there is no branch to mispredict and no address to wait for. That all nodes may be tested first, in any order, and the leaf be found with
-//! bit operations is the idea of QuickScorer (Lucchese et al., SIGIR 2015) and, with rows side by side in vector registers, of
+//! looked up in tables ([`tables`]), and there is no branch to mispredict and no address to wait for. That all nodes may be
+//! tested first, in any order, and the leaf be found with bit operations is the idea of QuickScorer (Lucchese et al., SIGIR 2015) and, with rows side by side in vector registers, of
 //! RapidScorer (Ye et al., KDD 2018). Here the bits of many rows lie side by side (the masks are bit-sliced), so that the walk
 //! from the root becomes a choice between masks by masks, 256 or 512 rows an instruction.
 //!

@@ -21,9 +21,11 @@ pub(crate) type Table<Line> = [Line; 3 * HALF];
 /// Compares per column from which on tables pay: to fill one takes as long as some thirty compares of the bytes.
 const LEAST_COMPARES: usize = 64;
 
-/// Whether full blocks of `program` are compared by tables.
-pub(crate) fn pay(program: &Program) -> bool {
-    program.compares.len() >= LEAST_COMPARES * program.quantiser.columns
+/// Room for the tables by which full blocks of `program` are compared, one for each column; none where they do not pay.
+pub(crate) fn of<B: Bits<Line>, Line: Copy>(program: &Program) -> Vec<Table<Line>> {
+    let columns = program.quantiser.columns;
+    let pays = program.compares.len() >= LEAST_COMPARES * columns;
+    vec![[B::ZERO; 3 * HALF]; if pays { columns } else { 0 }]
 }
 
 /// Fills a column's table from the bits of its codes, the lowest first.

@@ -96,7 +96,7 @@ impl Scratch {
     pub fn of(program: &Program) -> Scratch {
         Scratch {
             codes: vec![[ZERO; WORDS]; program.quantiser.columns],
-            tables: vec![[ZERO; 48]; if tables::pay(program) { program.quantiser.columns } else { 0 }],
+            tables: tables::of::<__m512i, Line>(program),
             lines: Box::new([ZERO; LINES]),
             totals: vec![[ZERO; ROWS / 16]; program.outputs],
             padded: Vec::new(),
