@@ -109,7 +109,7 @@ test: ## Everything that must pass before a change goes in; a part of it: STAGES
 
 .PHONY: chaos
 chaos: onnxruntime kafka-jars ## Brokers, workers and archive under seeded faults (1 h; docs/RELIABILITY.md): ARGS='--seed 2'
-	$(CARGO) test --locked --test chaos -- --faults 204 --transactions 10000000 --rate 5000 $(ARGS)
+	$(CARGO) test --release --locked --test chaos -- --faults 204 --transactions 10000000 --rate 5000 $(ARGS)
 
 .PHONY: lint
 lint: python-env ## Formatting, clippy, ruff

@@ -89,11 +89,19 @@ fn classpath() -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Java with the settings of `scripts/kafka.sh start`.
+/// Java with the heap that Kafka's own start script asks for: one that grows while it is measured collects more often.
 fn java(classpath: &str) -> Command {
     let program = std::env::var_os("JAVA_HOME").map_or("java".into(), |home| PathBuf::from(home).join("bin/java"));
     let mut java = Command::new(program);
-    java.args(["-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true", "-cp", classpath]);
+    java.args([
+        "-Xms1g",
+        "-Xmx1g",
+        "-XX:+UseG1GC",
+        "-XX:MaxGCPauseMillis=20",
+        "-Djava.awt.headless=true",
+        "-cp",
+        classpath,
+    ]);
     java.arg(format!("-Dlog4j2.configurationFile={}", root().join("scripts/kafka/log4j2.properties").display()));
     java
 }

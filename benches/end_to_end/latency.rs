@@ -1,4 +1,4 @@
-//! From send to receipt at a given rate, against an echo.
+//! From send to receipt at a given rate, against an echo and, exactly once, against peers.
 //!
 //! ```text
 //!  sender (open loop, linger 0) ─► input ─► contender ─► output ─► receiver (read_committed)
@@ -23,6 +23,7 @@ use serde_json::json;
 
 use crate::contender::{Contender, Guarantee};
 use crate::measure::{Bench, Running};
+use crate::peers;
 use crate::processes::Tree;
 use crate::report::{Claim, Spread, claims_table, table, write_json};
 use crate::topics::PARTITIONS;
@@ -40,7 +41,13 @@ const LOW_RATE: u64 = 200;
 const BROKER_COST: f64 = 1.6;
 
 /// For how long transactions grow at least, milliseconds.
-const GROWN: [u64; 4] = [10, 20, 50, 100];
+const GROWN: [u64; 3] = [20, 50, 100];
+
+/// Of peers, milliseconds.
+const PEERS_GROWN: [u64; 2] = [20, 100];
+
+/// A broker's transactions are warmed up at each rate for as many times the window: at a low one its code is compiled late.
+const TRANSACTIONS_WARM_UP: f64 = 4.0;
 
 /// How long a contender may take to answer its first records.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -88,10 +95,15 @@ pub fn run(bench: &Bench) {
         contender.name += &format!(", transactions of {milliseconds} ms");
         contender
     });
+    let peers = peers::with_transactions(&bench.options, model, &PEERS_GROWN);
     let mut runs = Vec::new();
     warm_up(bench, &echo);
     // Transactions are code of their own.
-    measure(bench, &once, GOAL_RATE, 0).unwrap_or_else(|error| panic!("{error}"));
+    let warm_up = Duration::from_secs_f64(TRANSACTIONS_WARM_UP * bench.options.latency_seconds);
+    let warming = Contender { warm_up, ..once.clone() };
+    for &rate in &bench.options.rates {
+        measure(bench, &warming, rate, 0).unwrap_or_else(|error| panic!("{error}"));
+    }
     for round in 1..=bench.options.rounds {
         for &rate in &bench.options.rates {
             eprintln!("  latency, round {round} of {}, {rate}/s", bench.options.rounds);
@@ -99,6 +111,12 @@ pub fn run(bench: &Bench) {
             let spared = spared.iter().filter(|_| rate == GOAL_RATE);
             for contender in [&echo, &least, &once].into_iter().chain(spared) {
                 runs.push(measure(bench, contender, rate, round).unwrap_or_else(|error| panic!("{error}")));
+            }
+            for peer in peers.iter().filter(|_| rate <= GOAL_RATE) {
+                match measure(bench, peer, rate, round) {
+                    Ok(run) => runs.push(run),
+                    Err(error) => println!("left out: {error}"),
+                }
             }
         }
     }

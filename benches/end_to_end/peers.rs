@@ -133,7 +133,7 @@ struct Beside {
 /// Measures, prints and writes it; says whether every contender ran.
 pub fn run(bench: &Bench) -> bool {
     let mut findings = Findings::default();
-    let entries = entries(&bench.options, &mut findings.failures);
+    let entries = set_up_all(listed(&bench.options), &bench.options, &mut findings.failures);
     for round in 1..=bench.options.rounds {
         for &model in &bench.options.models {
             eprintln!("  peers, round {round} of {}, {}", bench.options.rounds, model.name());
@@ -168,6 +168,25 @@ pub fn is_wanted(options: &Options) -> bool {
     !listed(options).is_empty()
 }
 
+/// The peers that the worker's transactions are compared with, each with the commit interval that all are told and with
+/// shorter ones, milliseconds; those that could not be set up are told of.
+pub fn with_transactions(options: &Options, model: Model, intervals: &[u64]) -> Vec<Contender> {
+    let mut failures = Vec::new();
+    let mut wanted = listed(options);
+    wanted.retain(|entry| ["Go, franz-go", "Kafka Streams, batching"].contains(&entry.name.as_str()));
+    wanted.retain(|entry| entry.guarantees.contains(&Guarantee::ExactlyOnce));
+    let lines: Vec<Contender> =
+        set_up_all(wanted, options, &mut failures).iter().flat_map(|entry| entry.lines(options, model)).collect();
+    failures.iter().for_each(|failure| println!("left out: {failure}"));
+    let with_interval = |line: &Contender, milliseconds: u64| {
+        let mut line = line.clone();
+        line.name += &format!(", transactions of {milliseconds} ms");
+        line.environment.insert("COMMIT_MS".into(), milliseconds.to_string());
+        line
+    };
+    lines.iter().flat_map(|line| intervals.iter().map(|&interval| with_interval(line, interval))).collect()
+}
+
 /// Those of the file that were asked for.
 fn listed(options: &Options) -> Vec<Entry> {
     let path = root().join(&options.peers);
@@ -177,9 +196,9 @@ fn listed(options: &Options) -> Vec<Entry> {
     file.contender.into_iter().filter(wanted).collect()
 }
 
-/// Those that were asked for and could be set up.
-fn entries(options: &Options, failures: &mut Vec<String>) -> Vec<Entry> {
-    let entries = listed(options).into_iter();
+/// Those that could be set up.
+fn set_up_all(entries: Vec<Entry>, options: &Options, failures: &mut Vec<String>) -> Vec<Entry> {
+    let entries = entries.into_iter();
     entries
         .filter(|entry| {
             if !entry.setup.is_empty() {

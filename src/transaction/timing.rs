@@ -3,13 +3,13 @@
 //!
 //! ```text
 //!  first record ─┬──────────────────────── interval, an upper bound ────────────────────────┐
-//!                └─ grows: 2.7 × an end ─┬─ deliver, commit ─┤ visible
+//!                └─ grows: 14 ms, 2.7 × an end ─┬─ deliver, commit ─┤ visible
 //!                └─ quiet: 0.8 × an end ─┬─ deliver, commit ─┤ visible
 //!                └─ grows at most ──────────────────────────────────────┬─ lead ────────────┤ visible
 //! ```
 //!
-//! A transaction grows in proportion to what ends have taken lately: a broker with time to spare ends one in a few
-//! milliseconds and gets the next soon; one that is busy, also with the transactions of others, takes longer and is asked
+//! A transaction grows for 14 ms, or in proportion to what ends have taken lately: a broker with time to spare ends one in a
+//! few milliseconds and gets the next soon; one that is busy, also with the transactions of others, takes longer and is asked
 //! less often (ADR 0014). Where no record comes for most of such an end, waiting for more is in vain. The lead is the mean end
 //! and a margin for how much they vary, smoothed as TCP smooths round trips (RFC 6298). It is at most half the interval: a
 //! broker that needs longer is not helped by more transactions.
@@ -25,6 +25,9 @@ const MARGIN: f64 = 2.0;
 
 /// Growth of a transaction, in mean ends.
 const GROWTH: f64 = 2.7;
+
+/// And at least this: shorter ones cost a broker with time to spare more than half as much again as ones of 100 ms.
+const SHORTEST: Duration = Duration::from_millis(14);
 
 /// How long nothing may come before a transaction ends, in mean ends.
 const QUIET: f64 = 0.8;
@@ -65,7 +68,7 @@ impl Timing {
             return self.interval;
         }
         let soon = self.ends.map_or(self.interval, |(mean, _)| Duration::from_secs_f64(mean * GROWTH));
-        soon.max(self.least).min(self.interval - self.lead())
+        soon.max(SHORTEST).max(self.least).min(self.interval - self.lead())
     }
 
     /// How long to wait for a further record before the transaction ends, however long it has grown.
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_transaction_grows_in_proportion_to_what_ends_take() {
-        for (end, growth, quiet) in [(4, 10.8, 3.2), (8, 21.6, 6.4), (20, 54.0, 16.0)] {
+        for (end, growth, quiet) in [(2, 14.0, 1.6), (4, 14.0, 3.2), (8, 21.6, 6.4), (20, 54.0, 16.0)] {
             let timing = after([end; 100]);
             let [grows, rests] = [timing.growth(false), timing.quiet()].map(|time| time.as_secs_f64() * 1000.0);
             assert!((grows - growth).abs() < 0.01 && (rests - quiet).abs() < 0.01, "{end} ms: {grows}, {rests}");
@@ -120,7 +123,7 @@ mod tests {
 
     #[test]
     fn brokers_are_spared_as_far_as_the_interval_allows() {
-        for (least, growth) in [(1, 10.8), (20, 20.0), (100, 96.0)] {
+        for (least, growth) in [(1, 14.0), (20, 20.0), (100, 96.0)] {
             let mut timing = after([4; 200]);
             timing.least = Duration::from_millis(least);
             let grows = timing.growth(false).as_secs_f64() * 1000.0;

@@ -10,6 +10,8 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
+use super::faults::wait;
+use super::fleet::get;
 use super::support::lake::files;
 use super::support::process::{Running, finish, scorer};
 use super::support::topics::Topics;
@@ -18,6 +20,7 @@ pub struct Archiver {
     arguments: Vec<String>,
     folder: tempfile::TempDir,
     running: Option<Running>,
+    address: String,
 }
 
 impl Archiver {
@@ -31,6 +34,7 @@ impl Archiver {
             arguments: all.into_iter().map(str::to_owned).collect(),
             folder: tempfile::tempdir().unwrap(),
             running: None,
+            address: String::new(),
         }
     }
 
@@ -41,7 +45,20 @@ impl Archiver {
     }
 
     pub fn start(&mut self) {
-        self.running = Some(Running::start(self.command()));
+        let running = self.running.insert(Running::start(self.command()));
+        self.address = running.http_address();
+    }
+
+    /// Waits until at most so many verdicts are unread. A topic keeps only so much: what it deletes first is in no file.
+    pub fn catch_up(&self, most: f64) -> Result<(), String> {
+        let unread = || -> Option<f64> {
+            let (_, metrics) = get(&self.address, "/metrics")?;
+            let lag = metrics.lines().filter(|line| line.starts_with("fraud_scorer_archive_lag{"));
+            Some(lag.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        };
+        let catches_up = || unread().is_some_and(|unread| unread <= most);
+        wait("the archive catches up", Duration::from_secs(300), catches_up)
+            .map_err(|error| format!("{error}: {:?} verdicts are unread", unread()))
     }
 
     pub fn kill(&mut self) {

@@ -311,7 +311,7 @@ fn tail(log: &str) -> String {
 }
 
 /// GET: status and body; `None` where no answer comes within two seconds.
-fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let address: SocketAddr = address.parse().ok()?;
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;

@@ -186,13 +186,13 @@ fn run(
             world.fleet.idle.lock().unwrap().len(),
         );
         report.recoveries.extend(healthy.as_ref().ok());
+        healthy = healthy.and_then(|recovered| world.archiver.catch_up(10.0 * rate as f64).map(|()| recovered));
     }
     // What is left of the transactions.
     while report.violations.is_empty() && world.traffic.sent.load(Ordering::SeqCst) < transactions {
         std::thread::sleep(Duration::from_millis(200));
-        if let Err(error) = world.recover() {
-            report.violations.push(error);
-        }
+        let caught_up = world.recover().and_then(|_| world.archiver.catch_up(10.0 * rate as f64));
+        report.violations.extend(caught_up.err());
     }
     // From here on no more verdicts are owed, and waiting for the archive is no standstill.
     world.checker.is_expecting.store(false, Ordering::SeqCst);
