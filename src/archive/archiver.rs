@@ -51,6 +51,9 @@ const GATHERED_ROWS: usize = 131_072;
 /// A member that was given nothing for so long gets nothing: a share that others have to give up comes a moment later.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// A verdict that waits for its input for so long makes the archive not ready: it may be far behind, but reading goes on.
+const STANDS_STILL: Duration = Duration::from_secs(10);
+
 /// How often the metrics of what is under way are set.
 const SHOW_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -87,6 +90,8 @@ pub struct Archiver {
     assigned: Option<Instant>,
     /// Verdicts that wait for their inputs.
     pending: VecDeque<VerdictRecord>,
+    /// Since when the first of them does, if none was found since.
+    stands: Option<Instant>,
     outgoing: Option<Outgoing>,
     shown: Instant,
 }
@@ -137,6 +142,7 @@ impl Archiver {
             rearranged: false,
             assigned: None,
             pending: VecDeque::new(),
+            stands: None,
             outgoing: None,
             shown: Instant::now(),
         })
@@ -240,6 +246,8 @@ impl Archiver {
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), ArchiveError> {
         self.unopened.retain(|partition| !partitions.contains(partition));
         self.pending.retain(|record| !partitions.contains(&record.partition));
+        self.stands = None;
+        self.readiness.clear("inputs");
         for &partition in partitions {
             self.partitions.remove(&partition);
             // The worker writes a verdict to the partition that its input came from.
@@ -390,6 +398,7 @@ impl Archiver {
         if !self.pending.is_empty() {
             return Ok(());
         }
+        self.inputs.begin();
         let batch = self.subscription.records(&mut self.buffer, TURN);
         for entry in batch.iter() {
             match entry {
@@ -430,7 +439,13 @@ impl Archiver {
                 Ok(verdict) => match self.inputs.look_up(verdict, deadline) {
                     Lookup::Found(features) => Ok(features),
                     Lookup::Missing(missing) => Err(missing),
-                    Lookup::NotYet => return Ok(()),
+                    Lookup::NotYet => {
+                        if self.stands.get_or_insert_with(Instant::now).elapsed() >= STANDS_STILL {
+                            let what = "waiting for the input of a verdict: is the input topic within reach, and may it be read?";
+                            self.readiness.hold("inputs", what);
+                        }
+                        return Ok(());
+                    }
                 },
                 Err(refused) => {
                     let (partition, offset) = (record.partition, record.offset);
@@ -444,6 +459,9 @@ impl Archiver {
                 added.map_err(|error| ArchiveError::spool(&self.settings.spool, &error))?;
             }
             self.pending.pop_front();
+            if self.stands.take().is_some() {
+                self.readiness.clear("inputs");
+            }
         }
         Ok(())
     }

@@ -28,9 +28,12 @@ use crate::pipeline::decode::{Decoder, Feature, Rows, TransactionId};
 /// How long a seek may take before it is tried again.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A verdict may be seen a moment before its input, but not for long: after so much silence at the partition's end, an
-/// input behind that end is given up. It happens where the topic was deleted and made again.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an input is read for before the broker is asked whether the topic holds it at all. What came of it is written after
+/// it, so where the topic ends before it, it is another topic than the worker read: it was deleted and made again.
+const UNSURE: Duration = Duration::from_millis(100);
+
+/// How long such a question may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Times that a seek is repeated whose first answer lies behind the offset asked for although the topic should hold it.
 /// A query of librdkafka's own that is under way can overtake a seek; a compacted topic really has such holes.
@@ -99,6 +102,8 @@ pub struct Inputs {
     partitions: HashMap<i32, Partition>,
     consumer: Arc<NativeConsumer<Events>>,
     decoder: Decoder,
+    /// The topic was asked for partitions that were added, since the verdicts at hand were read.
+    is_counted: bool,
 }
 
 /// What inputs are read from, and with which features.
@@ -125,12 +130,10 @@ struct Partition {
     cursor: Cursor,
     current: Current,
     resting: bool,
-    /// Its end was read, and nothing since.
-    at_end: bool,
-    /// What is waited for at its end, and since when.
-    waiting: Option<(i64, Instant)>,
-    /// It was waited for in vain, and nothing was read since: what else lies behind the end is not waited for.
-    has_given_up: bool,
+    /// What is being read for, and since when.
+    wanted: Option<(i64, Instant)>,
+    /// Where the topic ends, asked since the verdicts at hand were read: what they name from here on is in no topic of today.
+    end: Option<i64>,
     /// Nothing was read since the last seek, so what comes first is not yet to be believed.
     just_sought: bool,
     /// How often the offset was sought in vain.
@@ -177,9 +180,8 @@ impl Inputs {
                 cursor: Cursor::default(),
                 current: Current::default(),
                 resting: true,
-                at_end: false,
-                waiting: None,
-                has_given_up: false,
+                wanted: None,
+                end: None,
                 just_sought: false,
                 seeks: (0, 0),
             };
@@ -191,7 +193,7 @@ impl Inputs {
         consumer.assign(&list).map_err(refused)?;
         consumer.pause(&list).map_err(refused)?;
         let decoder = Decoder::new(features, *max_bytes);
-        Ok(Inputs { source, partitions: known, consumer, decoder })
+        Ok(Inputs { source, partitions: known, consumer, decoder, is_counted: false })
     }
 
     /// Where the topic was deleted and made again, reads the one that has its name now, with a new client: the one before
@@ -202,21 +204,55 @@ impl Inputs {
     /// As [`Inputs::open`].
     pub fn follow(&mut self) -> Result<(), KafkaError> {
         let reports = self.consumer.reports();
-        let is_recreated = reports.is_recreated.load(Ordering::Relaxed);
-        if is_recreated || reports.health.has_lost_brokers() {
+        if reports.is_recreated.load(Ordering::Relaxed) || reports.health.has_lost_brokers() {
             *self = Inputs::open(self.source.clone())?;
-            // What lies behind a partition's end is of the topic that is gone, until something is read of the new one.
-            self.partitions.values_mut().for_each(|partition| partition.has_given_up = is_recreated);
         }
         Ok(())
+    }
+
+    /// Further verdicts were read: what was asked before says nothing of theirs.
+    pub fn begin(&mut self) {
+        self.is_counted = false;
+        self.partitions.values_mut().for_each(|partition| partition.end = None);
+    }
+
+    /// Whether the topic has this partition, which may have been added.
+    fn has(&mut self, partition: i32) -> Result<bool, String> {
+        if partition >= self.source.partitions && !std::mem::replace(&mut self.is_counted, true) {
+            let metadata =
+                self.consumer.metadata(&self.source.topic, ASK_TIMEOUT).map_err(|error| error.to_string())?;
+            let count = metadata.partitions.len() as i32;
+            if count > self.source.partitions {
+                let source = InputSource { partitions: count, ..self.source.clone() };
+                *self = Inputs::open(source).map_err(|error| error.to_string())?;
+                self.is_counted = true;
+            }
+        }
+        Ok(self.partitions.contains_key(&partition))
     }
 
     /// The features of the row that a verdict is about; reads on for it until `deadline`.
     pub fn look_up(&mut self, verdict: &Verdict, deadline: Instant) -> Lookup<'_> {
         let source = &verdict.source;
-        let known = if source.topic == self.source.topic { self.partitions.get_mut(&source.partition) } else { None };
-        let Some(partition) = known else { return Lookup::Missing(Missing::Elsewhere) };
+        if source.topic != self.source.topic {
+            return Lookup::Missing(Missing::Elsewhere);
+        }
+        match self.has(source.partition) {
+            Ok(true) => {}
+            Ok(false) => return Lookup::Missing(Missing::Elsewhere),
+            Err(reason) => {
+                self.is_counted = false;
+                events::InputsError { reason: &reason }.log();
+                return Lookup::NotYet;
+            }
+        }
+        let Some(partition) = self.partitions.get_mut(&source.partition) else {
+            return Lookup::Missing(Missing::Elsewhere);
+        };
         loop {
+            if partition.end.is_some_and(|end| end <= source.offset) {
+                return Lookup::Missing(Missing::Gone);
+            }
             match partition.cursor.step(source.offset) {
                 Step::Here => break,
                 Step::Gone => return Lookup::Missing(Missing::Gone),
@@ -234,7 +270,7 @@ impl Inputs {
                     }
                 }
                 Step::Read => {
-                    let more = partition.read(source.offset, deadline, &mut self.decoder);
+                    let more = partition.read(source.offset, &mut self.decoder);
                     if more && partition.is_doubtful(source.offset) {
                         let low = self.consumer.watermarks(&self.source.topic, source.partition, SEEK_TIMEOUT);
                         match low {
@@ -243,8 +279,18 @@ impl Inputs {
                             _ => partition.cursor = Cursor::default(),
                         }
                     }
+                    if partition.is_unsure(source.offset) {
+                        match self.consumer.watermarks(&self.source.topic, source.partition, ASK_TIMEOUT) {
+                            Ok((_, end)) => partition.end = Some(end),
+                            Err(error) if is_unknown(&error) => partition.end = Some(0),
+                            Err(error) => {
+                                events::InputsError { reason: &error }.log();
+                                return Lookup::NotYet;
+                            }
+                        }
+                    }
                     // Far behind, many records lie before the one: the group must hear from us meanwhile.
-                    if !more || Instant::now() >= deadline {
+                    if Instant::now() >= deadline {
                         return Lookup::NotYet;
                     }
                 }
@@ -284,6 +330,12 @@ impl Inputs {
     }
 }
 
+/// The topic, or the partition, is not there.
+fn is_unknown(error: &Failure) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(error.code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
+}
+
 impl Partition {
     /// Reads on from `offset`.
     fn begin(
@@ -301,7 +353,7 @@ impl Partition {
             self.resting = false;
         }
         self.cursor.sought(offset);
-        (self.at_end, self.waiting, self.just_sought) = (false, None, true);
+        self.just_sought = true;
         Ok(())
     }
 
@@ -316,53 +368,35 @@ impl Partition {
         tries < SEEK_TRIES
     }
 
-    /// Takes the next record, for the sake of the one at `wanted`; false when none came until the deadline.
-    fn read(&mut self, wanted: i64, deadline: Instant, decoder: &mut Decoder) -> bool {
-        loop {
-            let is_past = self.at_end && self.has_given_up;
-            let wait = if is_past { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
-            let batch = self.queue.fill(&mut self.buffer, wait.min(Duration::from_millis(20)));
-            match batch.iter().next() {
-                Some(Entry::Record(record)) => {
-                    (self.at_end, self.waiting, self.has_given_up) = (false, None, false);
-                    // What lies before was rejected by the worker: no verdict asks for it.
-                    if record.offset() < wanted {
-                        self.cursor.skip(record.offset());
-                    } else {
-                        self.cursor.read(record.offset());
-                        self.current.decode(&record, decoder);
-                    }
-                    return true;
-                }
-                Some(Entry::End { offset, .. }) => {
-                    self.cursor.ended(offset);
-                    self.at_end = true;
-                    return true;
-                }
-                Some(Entry::Error { partition, code, reason }) => {
-                    if code == RDKafkaErrorCode::TopicAuthorizationFailed {
-                        events::InputsForbidden { partition, reason: &reason }.log();
-                    } else {
-                        events::InputsError { reason: &format_args!("partition {partition}: {code:?}: {reason}") }
-                            .log();
-                    }
-                }
-                None => {}
+    /// Whether the one at `wanted` was read for in vain for so long that the topic's end is to be asked for.
+    fn is_unsure(&mut self, wanted: i64) -> bool {
+        let since = self.wanted.filter(|(offset, _)| *offset == wanted).map_or_else(Instant::now, |(_, since)| since);
+        self.wanted = Some((wanted, since));
+        self.end.is_none() && since.elapsed() >= UNSURE
+    }
+
+    /// Takes the next record, for the sake of the one at `wanted`; false when none came for a moment.
+    fn read(&mut self, wanted: i64, decoder: &mut Decoder) -> bool {
+        let batch = self.queue.fill(&mut self.buffer, Duration::from_millis(20));
+        match batch.iter().next() {
+            // What lies before was rejected by the worker: no verdict asks for it.
+            Some(Entry::Record(record)) if record.offset() < wanted => self.cursor.skip(record.offset()),
+            Some(Entry::Record(record)) => {
+                self.cursor.read(record.offset());
+                self.current.decode(&record, decoder);
             }
-            if self.at_end {
-                let since =
-                    self.waiting.filter(|(offset, _)| *offset == wanted).map_or_else(Instant::now, |(_, at)| at);
-                self.waiting = Some((wanted, since));
-                if self.has_given_up || since.elapsed() >= END_TIMEOUT {
-                    self.has_given_up = true;
-                    self.cursor.ended(wanted + 1);
-                    return true;
-                }
-            }
-            if Instant::now() >= deadline {
+            Some(Entry::End { offset, .. }) => self.cursor.ended(offset),
+            Some(Entry::Error { partition, code: RDKafkaErrorCode::TopicAuthorizationFailed, reason }) => {
+                events::InputsForbidden { partition, reason: &reason }.log();
                 return false;
             }
+            Some(Entry::Error { partition, code, reason }) => {
+                events::InputsError { reason: &format_args!("partition {partition}: {code:?}: {reason}") }.log();
+                return false;
+            }
+            None => return false,
         }
+        true
     }
 }
 

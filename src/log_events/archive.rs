@@ -106,7 +106,7 @@ log_events! {
     debug "archive-inputs-error" "reading inputs"
     InputsError<'a> { reason: &'a dyn Display as display }
 
-    /// Without the right to read them, verdicts are archived without features once they are given up.
+    /// Without the right to read them nothing is archived, and it is not ready.
     error "archive-inputs-forbidden" "inputs may not be read: grant READ on the input topic" (at most every 10 s)
     InputsForbidden<'a> { partition: i32 as value, reason: &'a str as value }
 

@@ -322,6 +322,79 @@ fn a_group_that_is_rearranged_while_it_is_idle_archives_every_verdict_once() {
 }
 
 #[test]
+fn an_input_topic_that_is_made_again_holds_nothing_up() {
+    const BEFORE: usize = 20_000;
+    const AFTER: usize = 6_000;
+    let mut topics = scored(1, BEFORE, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    // Of the verdicts; where the next one will stand.
+    let first_after = topics.read(&topics.output).last().map_or(0, |verdict| verdict.offset + 1);
+    topics.remake(&topics.input, 1, &[]);
+    let archive_group = std::mem::replace(&mut topics.group, super::support::unique("group"));
+    let worker = topics.start_worker(&[]);
+    // For as long as the archive reads what the topic before had been, there is traffic in the one of today.
+    let producer = topics.start_producer(400, AFTER, 13);
+    topics.group = archive_group;
+    let mut archiver = Running::start(archive(&topics, folder.path()));
+    wait_for("everything is read, while more comes", LIMIT, || {
+        let lag = archiver.series("fraud_scorer_archive_lag");
+        lag.iter().any(|series| series.rsplit(' ').next().unwrap().parse::<f64>().unwrap() < 1_000.0).then_some(())
+    });
+    let (_, end) = topics.committed(0);
+    assert!(end < AFTER as i64, "it waited while the topic grew to {end} records");
+    assert_eq!(producer.finish(LIMIT).status.code(), Some(0));
+    topics.subscribe(&topics.output).wait_for("all verdicts", BEFORE + AFTER, LIMIT);
+    worker.terminate();
+    archiver.terminate();
+    archiver.finish(LIMIT);
+    catch_up(&topics, folder.path(), &[]);
+    let archived = rows(folder.path());
+    assert_eq!(archived.len(), BEFORE + AFTER);
+    // A verdict of the topic before may name a place that another transaction has now.
+    let (before, after): (Vec<_>, Vec<_>) = archived.into_iter().partition(|row| row.place().1 < first_after);
+    assert_eq!(before.iter().filter(|row| row.features().is_some()).count(), 0);
+    assert_eq!(after.iter().filter(|row| row.features().is_some()).count(), AFTER);
+}
+
+#[test]
+fn partitions_that_are_added_are_archived_with_their_features() {
+    const ROWS: usize = 2_000;
+    let mut topics = Topics::create(shared(), 1);
+    let worker = topics.start_worker(&["-X", "topic.metadata.refresh.interval.ms=1000"]);
+    let folder = tempfile::tempdir().unwrap();
+    let archive_group = super::support::unique("archive");
+    topics.group = archive_group;
+    let mut command = archive(&topics, folder.path());
+    command.args(["-X", "topic.metadata.refresh.interval.ms=1000"]);
+    let mut archiver = Running::start(command);
+    archiver.wait_for_log("partitions assigned", LIMIT);
+    topics.grow(&topics.output, 3);
+    topics.grow(&topics.input, 3);
+    let values: Vec<String> = (0..ROWS).map(|number| good(&format!("t{number}"))).collect();
+    let records: Vec<Record<'_>> = values
+        .iter()
+        .enumerate()
+        .map(|(number, value)| Record {
+            partition: number as i32 % 3,
+            value: Some(value.as_bytes()),
+            ..Record::default()
+        })
+        .collect();
+    topics.send(&records);
+    topics.subscribe(&topics.output).wait_for("verdicts of all partitions", ROWS, LIMIT);
+    wait_for("everything is read", LIMIT, || {
+        let gathered = format!("fraud_scorer_archive_gathered_rows {ROWS}\n");
+        archiver.get("/metrics").1.contains(&gathered).then_some(())
+    });
+    archiver.terminate();
+    assert_eq!(archiver.finish(LIMIT).status.code(), Some(0));
+    worker.terminate();
+    let archived = rows(folder.path());
+    assert_eq!(archived.len(), ROWS);
+    assert_complete(&topics, &archived, NONE_MISSING);
+}
+
+#[test]
 fn inputs_that_are_gone_and_records_that_are_no_verdicts_stop_nothing() {
     const ROWS: usize = 3_000;
     let topics = scored(2, ROWS, &["--format", "split"]);

@@ -1,16 +1,13 @@
 //! The kernel: an ensemble compiled for this processor, by the method that suits its shape and the number of rows.
 //!
 //! ```text
-//!                  sums of trees of up to 256 leaves,     other sums                     smallest and
-//!                  not too many nodes for their depth                                    largest weights
-//!  AVX-512         bit-sliced, AVX-512                    gathered, if that pays here    portable
-//!  AVX2            bit-sliced, AVX2                       gathered, if that pays here    portable
-//!  any other       portable                               portable                       portable
+//!                  sums of trees of up to 256 leaves                  other sums             smallest and largest weights
+//!  AVX-512, AVX2   bit-sliced, gathered or portable, by trial         gathered or portable   portable
+//!  any other       portable                                           portable               portable
 //! ```
 //!
-//! Those are the methods for large batches. The bit-sliced one takes whole blocks, and the rest, filled up with zeros, unless that
-//! is so few rows that stepping through the trees is quicker. A single row takes the portable way. (`cost.rs` says what too many
-//! nodes and few rows are, `trial.rs` what pays.)
+//! A trial when the ensemble is compiled says what is quickest on this processor (`trial.rs`). The bit-sliced method takes whole
+//! blocks, and the rest, filled up with zeros, unless that is so few rows that stepping through the trees is quicker.
 
 use std::sync::Arc;
 

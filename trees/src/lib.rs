@@ -56,8 +56,6 @@ mod walk;
 #[cfg(target_arch = "x86_64")]
 mod bitsliced;
 #[cfg(target_arch = "x86_64")]
-mod cost;
-#[cfg(target_arch = "x86_64")]
 mod gather;
 #[cfg(target_arch = "x86_64")]
 mod quantise;

@@ -4,9 +4,9 @@
 //! [`Sliced::by`] and [`Gathered::by`] make a value only if this processor has the instructions that running it takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bitsliced::{Program, WORDS, avx2, avx512};
-use crate::cost;
 use crate::gather;
 use crate::kernel::Method;
 use crate::plan::Plan;
@@ -50,31 +50,39 @@ impl Vectors {
 
     /// Only `method`, if it fits the trees.
     pub fn by(method: Method, plan: &Plan) -> Vectors {
-        Vectors { sliced: Sliced::by(method, plan), worth_filling: 1, gathered: Gathered::by(method) }
+        let program = Sliced::ALL.contains(&method).then(|| Program::of(plan)).flatten().map(Arc::new);
+        Vectors::of(method, program.as_ref())
     }
 
-    /// The quickest for these trees on this processor.
+    fn of(method: Method, program: Option<&Arc<Program>>) -> Vectors {
+        let sliced = program.and_then(|program| Sliced::by(method, program));
+        Vectors { sliced, worth_filling: 1, gathered: Gathered::by(method) }
+    }
+
+    /// The quickest for these trees on this processor, as a trial finds.
     pub fn choose(plan: &Plan, walk: &Walk) -> Vectors {
-        let widest =
-            [Method::BitSlicedAvx512, Method::BitSlicedAvx2].into_iter().find(|&method| Self::available(method));
-        let walk_cost = cost::walk(walk);
-        // With what it costs, and from how many rows on it is worth filling up a block: not even for a whole one, maybe.
-        let sliced = widest.and_then(|method| Sliced::by(method, plan)).and_then(|sliced| {
-            let cost = cost::Sliced::of(sliced.program());
-            cost.worth_filling(sliced.word(), walk_cost).map(|worth_filling| (sliced, cost, worth_filling))
-        });
-        match sliced {
-            // The rest of a block is too few rows to be gathered.
-            Some((sliced, _, worth_filling)) if worth_filling <= gather::FROM => {
-                Vectors { sliced: Some(sliced), worth_filling, gathered: None }
-            }
-            Some((sliced, cost, worth_filling)) => {
-                let gathered = Gathered::choose(plan, walk);
-                let sliced = (gathered.is_none() || cost.beats_gathers(sliced.word(), walk_cost)).then_some(sliced);
-                Vectors { sliced, worth_filling, gathered }
-            }
-            None => Vectors { gathered: Gathered::choose(plan, walk), ..Vectors::default() },
+        let program = Program::of(plan).map(Arc::new);
+        let mut ways: Vec<(Method, Vectors)> =
+            Method::ALL.into_iter().map(|method| (method, Vectors::of(method, program.as_ref()))).collect();
+        let block = |(method, way): &(Method, Vectors)| Some((*method, WORDS * way.sliced.as_ref()?.word()));
+        let sliced: Vec<(Method, usize)> = ways.iter().filter_map(block).collect();
+        let gathers: Vec<Method> =
+            ways.iter().filter(|(_, way)| way.gathered.is_some()).map(|(method, _)| *method).collect();
+        if sliced.is_empty() && gathers.is_empty() {
+            return Vectors::default();
         }
+        let most = sliced.iter().map(|(_, rows)| *rows).max().unwrap_or(portable::BLOCK);
+        let (rows, mut sums) = (trial::rows(plan, most), vec![0.0; most * plan.outputs]);
+        let mut scratch = Scratch::default();
+        let choice = trial::choose(&sliced, &gathers, |method, count| {
+            let Some((_, way)) = ways.iter_mut().find(|(other, _)| *other == method) else { return Duration::MAX };
+            let (rows, sums) = (&rows[..count * plan.width], &mut sums[..count * plan.outputs]);
+            trial::time(|| way.add(walk, plan.outputs, rows, sums, &mut scratch))
+        });
+        let (method, worth_filling) = choice.sliced.unzip();
+        let sliced = method.and_then(|method| ways.into_iter().find(|(other, _)| *other == method)?.1.sliced);
+        let gathered = choice.gathered.and_then(Gathered::by);
+        Vectors { sliced, worth_filling: worth_filling.unwrap_or(0), gathered }
     }
 
     /// What computes large batches; none: the portable method.
@@ -108,24 +116,18 @@ impl Vectors {
 }
 
 impl Sliced {
-    /// With `method`, if it is a bit-sliced one, this processor can run it and the trees fit.
-    fn by(method: Method, plan: &Plan) -> Option<Sliced> {
-        if !Vectors::available(method) || !matches!(method, Method::BitSlicedAvx512 | Method::BitSlicedAvx2) {
-            return None;
-        }
-        let program = Arc::new(Program::of(plan)?);
-        Some(if method == Method::BitSlicedAvx512 {
-            let scratch = avx512::Scratch::of(&program);
-            Sliced::Avx512(program, scratch)
-        } else {
-            let scratch = avx2::Scratch::of(&program);
-            Sliced::Avx2(program, scratch)
-        })
-    }
+    const ALL: [Method; 2] = [Method::BitSlicedAvx512, Method::BitSlicedAvx2];
 
-    fn program(&self) -> &Program {
-        match self {
-            Sliced::Avx512(program, _) | Sliced::Avx2(program, _) => program,
+    /// With `method`, if it is a bit-sliced one and this processor can run it.
+    fn by(method: Method, program: &Arc<Program>) -> Option<Sliced> {
+        match method {
+            Method::BitSlicedAvx512 if Vectors::available(method) => {
+                Some(Sliced::Avx512(program.clone(), avx512::Scratch::of(program)))
+            }
+            Method::BitSlicedAvx2 if Vectors::available(method) => {
+                Some(Sliced::Avx2(program.clone(), avx2::Scratch::of(program)))
+            }
+            _ => None,
         }
     }
 
@@ -159,14 +161,6 @@ impl Gathered {
             Method::GatheredAvx2 if Vectors::available(method) => Some(Gathered::Avx2),
             _ => None,
         }
-    }
-
-    /// The widest that this processor has, if it is quicker than the portable method.
-    fn choose(plan: &Plan, walk: &Walk) -> Option<Gathered> {
-        let methods = [Method::GatheredAvx512, Method::GatheredAvx2];
-        methods.into_iter().filter_map(Gathered::by).find(|gathered| {
-            trial::pays(plan, walk, |rows, sums, scratch| gathered.add(walk, plan.outputs, rows, sums, scratch))
-        })
     }
 
     fn add(self, walk: &Walk, outputs: usize, rows: &[f32], sums: &mut [f32], scratch: &mut Scratch) {

@@ -159,10 +159,23 @@ fn kernels_can_be_cloned_and_sent() {
 #[test]
 fn the_method_is_chosen_by_processor_and_shape() {
     let chosen = |likeness: Likeness| Kernel::compile(&likeness.ensemble().0).map(|kernel| kernel.chosen()).ok();
-    let widest = Method::ALL.into_iter().find(|method| method.is_available());
-    assert_eq!(chosen(boosted(50, 6)), widest);
-    assert_eq!(chosen(Likeness { oblivious: true, ..boosted(50, 6) }), widest);
-    assert_eq!(chosen(Likeness { leaves: 10, nodes: 61, ..boosted(50, 12) }), widest);
+    let mut sliced: Vec<Option<Method>> = [Method::BitSlicedAvx512, Method::BitSlicedAvx2]
+        .into_iter()
+        .filter(|method| method.is_available())
+        .map(Some)
+        .collect();
+    if sliced.is_empty() {
+        sliced.push(Some(Method::Portable));
+    }
+    // Which of them, a trial on this processor tells.
+    for likeness in [
+        boosted(50, 6),
+        Likeness { oblivious: true, ..boosted(50, 6) },
+        Likeness { leaves: 10, nodes: 61, ..boosted(50, 12) },
+    ] {
+        let chosen = chosen(likeness);
+        assert!(sliced.contains(&chosen), "{chosen:?}");
+    }
     // Too many leaves, so walked; by gathers or not, this processor tells.
     let walked = [Method::GatheredAvx512, Method::GatheredAvx2, Method::Portable].map(Some);
     assert!(walked.contains(&chosen(boosted(5, 9))));
