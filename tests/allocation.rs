@@ -331,6 +331,7 @@ fn a_challenger_allocates_per_batch_and_not_per_record() {
     for (challenger, share) in [(directory.as_path(), 1.0), (directory.as_path(), 0.3), (mapped, 1.0), (mapped, 0.3)] {
         let settings = ExchangeSettings {
             kernel: KernelChoice::Auto,
+            key: None,
             threads: 1,
             max_message_bytes: 1 << 20,
             max_batch: BATCH,

@@ -166,7 +166,9 @@ fn load(candidate: &Candidate, arguments: &Arguments, exchange: Option<&Exchange
         Gate::Limits => refusal.to_string(),
         _ => refusal.reason,
     })?;
-    candidate.load(arguments.worker.kernel).map_err(|error| error.to_string())
+    candidate
+        .load(arguments.worker.kernel, arguments.worker.source.model_key.as_ref())
+        .map_err(|error| error.to_string())
 }
 
 /// The challenger's bundle, and whether the serving model's rows are enough for it.

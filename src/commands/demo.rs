@@ -195,6 +195,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         amount_feature: "Amount".into(),
         verification: None,
         kernel: KernelChoice::Auto,
+        key: None,
         guarantee: arguments.guarantee,
         threads: usize::from(arguments.threads),
         instance_id: "demo".into(),

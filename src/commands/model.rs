@@ -9,6 +9,7 @@ use fraud_settings::parse_duration;
 use super::Failure;
 use crate::model::registry::{Fetched, Registry, RegistryError, RegistrySettings};
 use crate::model::source::{Candidate, ModelSource, Pointer, RegisteredModel};
+use crate::model::trust::ModelKey;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
 
@@ -18,6 +19,10 @@ pub struct ModelArguments {
     /// The model: a bundle's directory, mlflow:NAME@ALIAS (followed when the alias moves) or mlflow:NAME/VERSION
     #[arg(long, value_name = "SOURCE", default_value = "models/fraud")]
     pub model: ModelSource,
+
+    /// minisign public key, or its file: every model must be signed by it (`minisign -S -m manifest.toml`)
+    #[arg(long, value_name = "KEY")]
+    pub model_key: Option<ModelKey>,
 
     /// Address of the MLflow server [default: MLFLOW_TRACKING_URI]; credentials come from MLFLOW_TRACKING_USERNAME and
     /// MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN

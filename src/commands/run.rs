@@ -227,6 +227,7 @@ impl WorkerArguments {
             amount_feature: self.amount_feature.clone(),
             verification: None,
             kernel: self.kernel,
+            key: self.source.model_key.clone(),
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
             instance_id: self.instance_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),

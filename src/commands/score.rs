@@ -12,6 +12,7 @@ use anyhow::Context;
 use super::Failure;
 use crate::model::bundle::Bundle;
 use crate::model::choice::KernelChoice;
+use crate::model::trust::{Demands, ModelKey};
 use crate::pipeline::decode::EventTime;
 use crate::pipeline::encode::{Encoder, RowSource};
 use crate::pipeline::engine::{Engine, Outcome};
@@ -33,6 +34,10 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
     kernel: KernelChoice,
 
+    /// minisign public key, or its file: the bundle must be signed by it
+    #[arg(long, value_name = "KEY")]
+    model_key: Option<ModelKey>,
+
     /// JSON lines to score, - for standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
@@ -44,7 +49,8 @@ pub struct Arguments {
 
 /// Scores the file.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let bundle = Bundle::load_for(&arguments.model, arguments.kernel).map_err(Failure::configuration)?;
+    let demands = Demands { key: arguments.model_key, is_registered: false };
+    let bundle = Bundle::load_as(&arguments.model, arguments.kernel, &demands).map_err(Failure::configuration)?;
     let mut engine = Engine::new(&bundle, MAX_LINE_BYTES).map_err(Failure::configuration)?;
     let name = arguments.input.file_name().unwrap_or(arguments.input.as_os_str()).to_string_lossy().into_owned();
     let encoder = Encoder::new(&bundle.manifest.name, &bundle.manifest.version, &name);

@@ -9,6 +9,7 @@ use crate::drift::DriftSettings;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, ExchangeSettings, verify_here};
 use crate::model::source::{Candidate, Registered};
+use crate::model::trust::ModelKey;
 use crate::pipeline::shadow::Share;
 
 /// Arguments of `verify`.
@@ -28,6 +29,9 @@ pub struct Arguments {
 
     #[arg(long, value_enum)]
     kernel: KernelChoice,
+
+    #[arg(long)]
+    model_key: Option<ModelKey>,
 
     #[arg(long)]
     threads: usize,
@@ -50,6 +54,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let candidate = Candidate { registered, ..Candidate::of_directory(arguments.directory) };
     let settings = ExchangeSettings {
         kernel: arguments.kernel,
+        key: arguments.model_key,
         threads: arguments.threads,
         max_message_bytes: arguments.max_message_bytes,
         max_batch: arguments.max_batch,

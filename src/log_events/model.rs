@@ -24,6 +24,10 @@ log_events! {
     warn "no-golden-records" "no golden.jsonl: scores are not checked against training's"
     NoGoldenRecords<'a> { bundle: &'a dyn Display as display }
 
+    /// Whoever can write to the folder can change what the bundle is judged by, and nothing would tell.
+    warn "file-not-hashed" "a file of the bundle is not hashed by its manifest: list it in [files]"
+    FileNotHashed<'a> { bundle: &'a dyn Display as display, file: &'a str as value }
+
     /// The project's own kernels do not compute this kind of model.
     info "onnxruntime-scores" "ONNX Runtime scores this model"
     OnnxRuntimeScores<'a> { model: &'a str as value, reason: &'a str as value }

@@ -1,6 +1,6 @@
 //! A bundle directory, loaded and verified: what every way into the product (run, demo, score, check) starts with.
 //!
-//! The gates, in order: manifest → hash → graph and signature → golden records (decoded as a topic's records are, scored
+//! The gates, in order: digital signature, where one is asked for → manifest → hashes → graph and signature → golden records (decoded as a topic's records are, scored
 //! by the engine that will score those) → finite output on an all-default row. Whatever fails refuses the bundle with
 //! the reason. The engine is chosen before the golden records are scored: our kernel has to agree with ONNX Runtime
 //! first, and then with training.
@@ -13,6 +13,7 @@ use super::ModelError;
 use super::choice::{KernelChoice, ModelEngine};
 use super::manifest::Manifest;
 use super::scorer::{OnnxScorer, Scorer};
+use super::trust::{Demands, hex};
 use crate::log_events;
 use crate::pipeline::decode::{Decoder, Rows};
 
@@ -47,11 +48,17 @@ impl Bundle {
 
     /// Loads and verifies the bundle in `directory` for the engine asked for.
     pub fn load_for(directory: &Path, choice: KernelChoice) -> Result<Bundle, ModelError> {
+        Bundle::load_as(directory, choice, &Demands::default())
+    }
+
+    /// As [`Bundle::load_for`], where more is asked of it.
+    pub fn load_as(directory: &Path, choice: KernelChoice, demands: &Demands) -> Result<Bundle, ModelError> {
         check_files(directory)?;
-        let manifest = Manifest::read(&directory.join("manifest.toml"))?;
+        let manifest = Manifest::read_as(&directory.join("manifest.toml"), demands)?;
+        demands.check_files(directory, &manifest)?;
         let path = directory.join(&manifest.model);
         let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
-        let found: String = Sha256::digest(&model).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hex(&Sha256::digest(&model));
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
         }

@@ -45,6 +45,7 @@ use self::shelves::{Numbered, Shelves};
 pub use self::verification::{Verification, verify_here};
 use super::choice::KernelChoice;
 use super::source::Candidate;
+use super::trust::ModelKey;
 use crate::drift::{self, DriftSettings};
 use crate::log_events;
 use crate::pipeline::shadow::Challenger;
@@ -64,6 +65,8 @@ const ROLLBACK_PATIENCE: Duration = Duration::from_millis(500);
 pub struct ExchangeSettings {
     /// What computes models.
     pub kernel: KernelChoice,
+    /// Whose signature models must have; none: whoever may put them there.
+    pub key: Option<ModelKey>,
     /// Scoring threads.
     pub threads: usize,
     /// Largest value that is parsed, bytes.
@@ -320,7 +323,7 @@ fn prepare(
 ) -> Result<(Arc<LoadedModel>, Vec<ThreadModel>), Refusal> {
     settings.verify(&candidate)?;
     let origin = candidate.origin.clone();
-    let mut model = LoadedModel::load(candidate, settings.kernel, number)?;
+    let mut model = LoadedModel::load(candidate, settings, number)?;
     model.drift = drift::open(&model.bundle.directory, &model.manifest, settings.drift);
     let model = Arc::new(model);
     let refuse = |refusal: Refusal| refusal.of(&origin);

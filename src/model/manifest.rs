@@ -1,11 +1,12 @@
 //! `manifest.toml`: what a bundle promises. Raw TOML becomes a checked [`Manifest`] here and nowhere else.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::ModelError;
+use super::trust::Demands;
 use crate::pipeline::decide::Thresholds;
 use crate::pipeline::decode::{Feature, RESERVED_KEYS};
 
@@ -33,6 +34,8 @@ pub struct Manifest {
     pub output: Output,
     /// Where review and decline begin.
     pub thresholds: Thresholds,
+    /// Lower-case hexadecimal SHA-256 of further files of the bundle, by name.
+    pub files: BTreeMap<String, String>,
     /// Whatever training wrote down; shown, never interpreted.
     pub training: toml::Table,
 }
@@ -67,6 +70,8 @@ struct RawManifest {
     output: Output,
     thresholds: RawThresholds,
     #[serde(default)]
+    files: BTreeMap<String, String>,
+    #[serde(default)]
     training: toml::Table,
 }
 
@@ -95,11 +100,28 @@ fn classifier() -> Kind {
     Kind::Classifier
 }
 
+/// Within the bundle's directory.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && Path::new(name).components().count() == 1 && !name.starts_with("..")
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl Manifest {
     /// Reads and checks the manifest at `path`.
     pub fn read(path: &Path) -> Result<Manifest, ModelError> {
+        Manifest::read_as(path, &Demands::default())
+    }
+
+    /// Reads and checks the manifest at `path`, its digital signature first where one is asked for.
+    pub fn read_as(path: &Path, demands: &Demands) -> Result<Manifest, ModelError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ModelError::Unreadable { path: path.to_owned(), source })?;
+        if let Some((key, directory)) = demands.key.as_ref().zip(path.parent()) {
+            key.check(directory, text.as_bytes())?;
+        }
         Manifest::parse(&text).map_err(|reason| ModelError::Manifest { path: path.to_owned(), reason })
     }
 
@@ -111,11 +133,19 @@ impl Manifest {
                 return Err(format!("{field} must be 1 to {MAX_NAME_BYTES} bytes without control characters"));
             }
         }
-        if raw.model.is_empty() || Path::new(&raw.model).components().count() != 1 || raw.model.starts_with("..") {
+        if !is_file_name(&raw.model) {
             return Err(format!("model = {:?} must be a file name within the bundle", raw.model));
         }
-        if raw.sha256.len() != 64 || !raw.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !is_sha256(&raw.sha256) {
             return Err("sha256 must be 64 hexadecimal digits (as sha256sum prints them)".into());
+        }
+        for (name, sha256) in &raw.files {
+            if !is_file_name(name) {
+                return Err(format!("files: {name:?} must be a file name within the bundle"));
+            }
+            if !is_sha256(sha256) {
+                return Err(format!("files: {name:?} must be 64 hexadecimal digits (as sha256sum prints them)"));
+            }
         }
         if raw.input.features.is_empty() {
             return Err("input.features is empty: list the columns of the input tensor in order".into());
@@ -146,6 +176,7 @@ impl Manifest {
             features,
             output: raw.output,
             thresholds,
+            files: raw.files.into_iter().map(|(name, sha256)| (name, sha256.to_ascii_lowercase())).collect(),
             training: raw.training,
         })
     }
@@ -196,6 +227,8 @@ mod tests {
             ("review = 0.35\n", "", "review"),
             ("[output]\ntensor = \"probabilities\"", "[output]", "tensor"),
             ("sha256", "kind = \"ranking\"\nsha256", "kind"),
+            ("[input]", "[files]\n\"../golden.jsonl\" = \"\"\n[input]", "golden"),
+            ("[input]", "[files]\n\"golden.jsonl\" = \"abc\"\n[input]", "golden"),
         ] {
             let error = Manifest::parse(&text(replace, by)).expect_err(by);
             assert!(error.contains(names), "{by:?}: {error}");

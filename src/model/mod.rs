@@ -25,6 +25,7 @@ pub mod session;
 mod signature;
 pub mod source;
 pub mod trees;
+pub mod trust;
 
 use std::path::PathBuf;
 
@@ -47,18 +48,26 @@ pub enum ModelError {
         /// What is wrong, naming the field.
         reason: String,
     },
-    /// The model file is not the one the manifest was written for.
+    /// A file is not the one the manifest was written for.
     #[error(
         "{path} has sha256 {found}, manifest.toml says {expected}: the file was changed or only half copied; \
-         copy the bundle again, or set sha256 if the change was meant"
+         copy the bundle again, or write the new hash if the change was meant"
     )]
     WrongHash {
-        /// The model file.
+        /// The file.
         path: PathBuf,
         /// Hash of the file.
         found: String,
         /// Hash in the manifest.
         expected: String,
+    },
+    /// Nobody vouches for a file of the bundle.
+    #[error("{path}: {reason}")]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
     },
     /// ONNX Runtime is not there or is not the right one.
     #[error(

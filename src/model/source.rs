@@ -15,6 +15,7 @@ use super::ModelError;
 use super::bundle::Bundle;
 use super::choice::KernelChoice;
 use super::manifest::Manifest;
+use super::trust::{Demands, ModelKey};
 
 /// What a source in an MLflow registry begins with.
 const REGISTRY_SCHEME: &str = "mlflow:";
@@ -164,11 +165,12 @@ impl Candidate {
     }
 
     /// Loads and verifies the bundle; from the registry, under the registry's version.
-    pub fn load(&self, kernel: KernelChoice) -> Result<Bundle, ModelError> {
-        let Some(registered) = &self.registered else { return Bundle::load_for(&self.directory, kernel) };
+    pub fn load(&self, kernel: KernelChoice, key: Option<&ModelKey>) -> Result<Bundle, ModelError> {
+        let demands = Demands { key: key.cloned(), is_registered: self.registered.is_some() };
+        let Some(registered) = &self.registered else { return Bundle::load_as(&self.directory, kernel, &demands) };
         // Before the work of loading it: the wrong model is wrong at once.
         let path = self.directory.join("manifest.toml");
-        let manifest = Manifest::read(&path)?;
+        let manifest = Manifest::read_as(&path, &demands)?;
         if manifest.name != registered.name {
             let reason = format!(
                 "name = {:?}, but the registry has it as version {} of {:?}: register the bundle under its own name, \
@@ -177,7 +179,7 @@ impl Candidate {
             );
             return Err(ModelError::Manifest { path, reason });
         }
-        let mut bundle = Bundle::load_for(&self.directory, kernel)?;
+        let mut bundle = Bundle::load_as(&self.directory, kernel, &demands)?;
         bundle.manifest.version.clone_from(&registered.version);
         Ok(bundle)
     }
@@ -253,13 +255,13 @@ mod tests {
     #[test]
     fn a_registered_version_overrides_the_manifests_and_its_name_must_agree() {
         let mut candidate = Candidate::of_directory(concat!(env!("CARGO_MANIFEST_DIR"), "/models/fraud"));
-        let own = candidate.load(KernelChoice::Auto).expect("the committed bundle").manifest;
+        let own = candidate.load(KernelChoice::Auto, None).expect("the committed bundle").manifest;
         candidate.registered = Some(Registered { name: own.name.clone(), version: "70".into() });
-        let bundle = candidate.load(KernelChoice::Auto).expect("the same bundle");
+        let bundle = candidate.load(KernelChoice::Auto, None).expect("the same bundle");
         assert_eq!((bundle.manifest.id(), own.version == "70"), (format!("{}@70", own.name), false));
 
         candidate.registered = Some(Registered { name: "chargebacks".into(), version: "70".into() });
-        let error = candidate.load(KernelChoice::Auto).expect_err("another name").to_string();
+        let error = candidate.load(KernelChoice::Auto, None).expect_err("another name").to_string();
         assert!(error.contains("chargebacks") && error.contains("name ="), "{error}");
     }
 }

@@ -25,6 +25,7 @@ use crate::log_events;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, Exchange, ExchangeSettings, Refusal, Verification};
 use crate::model::source::Candidate;
+use crate::model::trust::ModelKey;
 use crate::pipeline::produce::Destination;
 use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
@@ -50,6 +51,8 @@ pub struct WorkerSettings {
     pub verification: Option<Verification>,
     /// What computes the model.
     pub kernel: KernelChoice,
+    /// Whose signature models must have.
+    pub key: Option<ModelKey>,
     /// What subscribers may rely on.
     pub guarantee: Guarantee,
     /// Scoring threads.
@@ -77,6 +80,7 @@ impl WorkerSettings {
     pub fn exchange(&self) -> ExchangeSettings {
         ExchangeSettings {
             kernel: self.kernel,
+            key: self.key.clone(),
             threads: self.threads,
             max_message_bytes: self.max_message_bytes,
             max_batch: self.max_batch,

@@ -29,7 +29,9 @@ impl Archiver {
         let topics = ["--output-topic", &topics.output, "--input-topic", &topics.input];
         let more = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=1000"];
         let refresh = ["-X", "topic.metadata.refresh.interval.ms=2000", "--http", "127.0.0.1:0"];
-        let all = [arguments.as_slice(), &topics, &more, &refresh].concat();
+        // One that is killed reads again what is in no file yet: by default, the verdicts of ten minutes.
+        let files = ["--file-every", "20s"];
+        let all = [arguments.as_slice(), &topics, &more, &refresh, &files].concat();
         Archiver {
             arguments: all.into_iter().map(str::to_owned).collect(),
             folder: tempfile::tempdir().unwrap(),

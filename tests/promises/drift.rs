@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::support::broker::shared;
+use super::support::bundles::hashed;
 use super::support::process::{Running, finish, scorer};
 use super::support::topics::{Record, Topics};
 use super::support::{root, wait_for};
@@ -61,6 +62,8 @@ fn without_a_usable_reference_a_worker_says_so_and_scores_all_the_same() {
         if let Some(reference) = reference {
             std::fs::write(bundle.path().join("reference.json"), reference).unwrap();
         }
+        let manifest = std::fs::read_to_string(bundle.path().join("manifest.toml")).unwrap();
+        std::fs::write(bundle.path().join("manifest.toml"), hashed(bundle.path(), &manifest)).unwrap();
         let mut command = scorer();
         command.args(["check", "--offline", "--model"]).arg(bundle.path());
         let report = String::from_utf8(finish(command, LIMIT).stdout).unwrap();

@@ -279,3 +279,102 @@ fn the_doctor_comes_to_an_end_whatever_the_bundle() {
         assert!(text.contains("FAIL  model bundle") && text.contains(says), "{text}");
     }
 }
+
+/// A key, its public half as `minisign -G` prints it, and what `minisign -S` writes for these bytes.
+struct Signer {
+    pair: minisign::KeyPair,
+}
+
+impl Signer {
+    fn new() -> Signer {
+        Signer { pair: minisign::KeyPair::generate_unencrypted_keypair().unwrap() }
+    }
+
+    fn public(&self) -> String {
+        self.pair.pk.to_base64()
+    }
+
+    fn sign(&self, directory: &Path) {
+        let manifest = std::fs::File::open(directory.join("manifest.toml")).unwrap();
+        let signature = minisign::sign(Some(&self.pair.pk), &self.pair.sk, manifest, None, None).unwrap();
+        std::fs::write(directory.join("manifest.toml.minisig"), signature.to_string()).unwrap();
+    }
+}
+
+fn change(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from}");
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn files_of_a_bundle_that_nobody_vouches_for_are_refused() {
+    let shelf = Shelf::with("fraud", "1");
+    let check = |arguments: &[&str]| {
+        let mut command = scorer();
+        command.args(["check", "--offline", "--model"]).arg(shelf.path()).args(arguments);
+        let output = finish(command, LIMIT);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let refused = |arguments: &[&str], says: &[&str]| {
+        let (code, text) = check(arguments);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("FAIL  model bundle") && says.iter().all(|says| text.contains(says)), "{says:?}: {text}");
+    };
+    assert_eq!(check(&[]).0, Some(0));
+    // What decides whether it scores as in training, and what drift is measured against.
+    for file in ["golden.jsonl", "reference.json"] {
+        let path = shelf.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text} ")).unwrap();
+        refused(&[], &[file, "sha256"]);
+        std::fs::remove_file(&path).unwrap();
+        refused(&[], &[file]);
+        std::fs::write(&path, text).unwrap();
+        let manifest = std::fs::read_to_string(shelf.path().join("manifest.toml")).unwrap();
+        change(&shelf.path().join("manifest.toml"), &format!("\"{file}\" = "), &format!("\"other-{file}\" = "));
+        refused(&[], &[file, "[files]"]);
+        std::fs::write(shelf.path().join("manifest.toml"), manifest).unwrap();
+    }
+    assert_eq!(check(&[]).0, Some(0));
+
+    // With a key, the manifest is signed by it or is not even parsed.
+    let (signer, stranger) = (Signer::new(), Signer::new());
+    let key = signer.public();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.pub");
+    std::fs::write(&file, signer.pair.pk.to_box().unwrap().to_string()).unwrap();
+    let manifest = shelf.path().join("manifest.toml");
+    refused(&["--model-key", &key], &["manifest.toml.minisig", "minisign -S"]);
+    stranger.sign(&shelf.path());
+    refused(&["--model-key", &key], &["manifest.toml.minisig", "another key"]);
+    signer.sign(&shelf.path());
+    for key in [key.as_str(), file.to_str().unwrap()] {
+        let (code, text) = check(&["--model-key", key]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    change(&manifest, "decline = 0.5", "decline = 0.6");
+    refused(&["--model-key", &key], &["manifest.toml.minisig"]);
+    assert_eq!(check(&[]).0, Some(0), "without a key, thresholds may be changed");
+    std::fs::write(&manifest, "[[[").unwrap();
+    refused(&["--model-key", &key], &["manifest.toml.minisig"]);
+    let (code, text) = check(&["--model-key", "RWnonsense"]);
+    assert!(code == Some(2) && text.contains("--model-key"), "{code:?} {text}");
+
+    // A worker asks the same of every model that is to serve.
+    shelf.put("fraud", "1");
+    signer.sign(&shelf.path());
+    let topics = Topics::create(shared(), 1);
+    let path = shelf.path();
+    let mut worker = topics.start_worker(&["--model", path.to_str().unwrap(), "--model-key", &key]);
+    for signs in [None, Some(&stranger)] {
+        shelf.put("fraud-lr", "2");
+        signs.into_iter().for_each(|signer| signer.sign(&shelf.path()));
+        let (status, body) = worker.administer("/admin/reload");
+        assert!(status == 422 && body.contains("refused at the gate hash"), "{status} {body}");
+    }
+    signer.sign(&shelf.path());
+    assert_eq!(worker.administer("/admin/reload").0, 200);
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}

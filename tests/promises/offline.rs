@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::support::bundles::hashed;
 use super::support::process::{finish, scorer};
 use super::support::root;
 
@@ -131,6 +132,9 @@ fn a_bundle_that_is_not_what_training_wrote_is_refused_with_the_reason() {
     for (what, spoil, reason) in cases {
         let bundle = copy_bundle("fraud");
         spoil(bundle.path());
+        if let Ok(manifest) = fs::read_to_string(bundle.path().join("manifest.toml")) {
+            fs::write(bundle.path().join("manifest.toml"), hashed(bundle.path(), &manifest)).unwrap();
+        }
         let (code, output, log) = score(bundle.path(), "{}");
         assert_eq!(code, Some(64), "{what}: {output}{log}");
         assert!(log.contains(reason), "{what}: {log}");

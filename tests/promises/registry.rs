@@ -17,6 +17,7 @@ use fraud_scorer::telemetry::readiness::Readiness;
 use serde_json::json;
 
 use super::support::broker::shared;
+use super::support::bundles::Shelf;
 use super::support::mlflow::Mlflow;
 use super::support::process::{Running, finish, scorer};
 use super::support::root;
@@ -65,7 +66,7 @@ struct Recorder {
 impl Offer for Recorder {
     fn offer(&self, candidate: Candidate) -> Result<(), String> {
         let version = candidate.registered.as_ref().unwrap().version.clone();
-        let outcome = candidate.load(KernelChoice::Auto).map_err(|error| error.to_string());
+        let outcome = candidate.load(KernelChoice::Auto, None).map_err(|error| error.to_string());
         let mark = if outcome.is_ok() { "accepted" } else { "refused" };
         self.offers.lock().unwrap().push(format!("{version} {mark}"));
         outcome.map(|bundle| {
@@ -444,4 +445,31 @@ fn files_in_an_object_store_come_with_the_environments_credentials() {
     let (code, report) = check("another-key");
     assert_eq!(code, Some(1), "{report}");
     assert!(report.contains("AWS_ACCESS_KEY_ID"), "{report}");
+}
+
+#[test]
+fn a_registered_version_without_golden_records_or_hashes_does_not_serve() {
+    let server = Mlflow::start();
+    let (topics, cache) = (Topics::create(shared(), 1), tempfile::tempdir().unwrap());
+    for (edit, says) in [
+        (
+            (|directory, manifest| {
+                fs::remove_file(directory.join("golden.jsonl")).unwrap();
+                manifest
+            }) as fn(&Path, String) -> String,
+            "needs golden records",
+        ),
+        (
+            |_, manifest| manifest.lines().filter(|line| !line.starts_with("\"golden")).collect::<Vec<_>>().join("\n"),
+            "[files]",
+        ),
+    ] {
+        let shelf = Shelf::with("fraud", "1");
+        shelf.put_edited("fraud", "1", edit);
+        let version = server.register(&shelf.path());
+        server.point("champion", &version);
+        let output = finish(worker(&topics, &server, cache.path()), LIMIT);
+        assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
 }

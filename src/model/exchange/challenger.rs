@@ -149,7 +149,7 @@ impl Inner {
         let origin = candidate.origin.clone();
         let refuse = |refusal: Refusal| refusal.of(&origin);
         self.settings.verify(&candidate)?;
-        let model = LoadedModel::load(candidate, self.settings.kernel, number)?;
+        let model = LoadedModel::load(candidate, &self.settings, number)?;
         let bundle = model.bundle.clone();
         gates::compatible(&model, serving).map_err(refuse)?;
         if let Some(reason) = unfit(serving, &model) {

@@ -35,7 +35,7 @@ pub enum Gate {
     Limits,
     /// manifest.toml can be read, and agrees with the registry.
     Manifest,
-    /// The model file is the one the manifest was written for.
+    /// The files are those the manifest was written for, and the manifest is signed where that is asked for.
     Hash,
     /// The graph keeps the manifest's contract.
     Signature,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::ExchangeSettings;
 use super::gates::{Gate, Refusal};
 use super::shelves::Numbered;
 use crate::drift::DriftMonitor;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
-use crate::model::choice::KernelChoice;
 use crate::model::manifest::Manifest;
 use crate::model::source::Candidate;
 use crate::pipeline::encode::Encoder;
@@ -39,9 +39,9 @@ pub struct LoadedModel {
 
 impl LoadedModel {
     /// Loads and verifies the candidate's bundle; a registered candidate has its version from the registry.
-    pub(super) fn load(candidate: Candidate, kernel: KernelChoice, number: u64) -> Result<Self, Refusal> {
+    pub(super) fn load(candidate: Candidate, settings: &ExchangeSettings, number: u64) -> Result<Self, Refusal> {
         let bundle = candidate
-            .load(kernel)
+            .load(settings.kernel, settings.key.as_ref())
             .map(Arc::new)
             .map_err(|error| Refusal::new(gate_of(&error), error.to_string()).of(&candidate.origin))?;
         Ok(LoadedModel {
@@ -85,7 +85,7 @@ impl LoadedModel {
 fn gate_of(error: &ModelError) -> Gate {
     match error {
         ModelError::Unreadable { .. } | ModelError::Manifest { .. } => Gate::Manifest,
-        ModelError::WrongHash { .. } => Gate::Hash,
+        ModelError::WrongHash { .. } | ModelError::Untrusted { .. } => Gate::Hash,
         ModelError::Runtime { .. } | ModelError::Graph { .. } => Gate::Signature,
         ModelError::Kernel { .. } => Gate::Engine,
         ModelError::Golden { .. } => Gate::Golden,

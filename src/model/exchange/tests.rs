@@ -9,6 +9,7 @@ use crate::pipeline::shadow::Share;
 fn settings() -> ExchangeSettings {
     ExchangeSettings {
         kernel: KernelChoice::Auto,
+        key: None,
         threads: 1,
         max_message_bytes: 1 << 20,
         max_batch: 256,

@@ -70,6 +70,9 @@ impl Verification {
         if let Some(kernel) = settings.kernel.to_possible_value() {
             command.arg("--kernel").arg(kernel.get_name());
         }
+        if let Some(key) = &settings.key {
+            command.arg("--model-key").arg(key.line());
+        }
         command.arg("--threads").arg(settings.threads.to_string());
         command.arg("--max-message-bytes").arg(settings.max_message_bytes.to_string());
         command.arg("--max-batch").arg(settings.max_batch.to_string());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::pipeline::engine::{Engine, Outcome};
 use fraud_wire::verdict::Decision;
+use sha2::{Digest, Sha256};
 
 use super::root;
 use super::topics::Received;
@@ -47,10 +48,26 @@ impl Shelf {
         assert!(manifest.contains(&own_name) && manifest.contains(own_version));
         let manifest = manifest.replacen(&own_name, "name = \"fraud\"\n", 1);
         let manifest = manifest.replacen(own_version, &format!("version = \"{version}\"\n"), 1);
-        fs::write(next.join("manifest.toml"), edit(&next, manifest)).unwrap();
+        let manifest = hashed(&next, &edit(&next, manifest));
+        fs::write(next.join("manifest.toml"), manifest).unwrap();
         let _ = fs::remove_dir_all(self.path());
         fs::rename(next, self.path()).unwrap();
     }
+}
+
+/// The manifest with the hashes of the files that it lists as they are now, without those that are gone.
+pub fn hashed(directory: &Path, manifest: &str) -> String {
+    let line = |line: &str| {
+        let Some((name, _)) = line.strip_prefix('"').and_then(|rest| rest.split_once("\" = \"")) else {
+            return Some(line.to_owned());
+        };
+        let path = directory.join(name);
+        // A pipe would be waited for.
+        let content = if fs::metadata(&path).ok()?.is_file() { fs::read(path).ok()? } else { Vec::new() };
+        let hash: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("\"{name}\" = \"{hash}\""))
+    };
+    manifest.lines().filter_map(line).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// ONNX graphs that no training would export: 29 inputs by the name `input`, one output by the name `probability`.
@@ -189,7 +206,6 @@ pub mod graphs {
 
 /// The manifest of models/fraud for another graph of `graphs`, which is written into the directory.
 pub fn with_graph(directory: &Path, manifest: &str, graph: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
     fs::write(directory.join("model.onnx"), graph).unwrap();
     fs::remove_file(directory.join("golden.jsonl")).unwrap();
     let _ = fs::remove_file(directory.join("reference.json"));

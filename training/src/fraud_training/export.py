@@ -211,11 +211,13 @@ def write_bundle(destination: Path, contents: Contents) -> Path:
         texts = {
             "golden.jsonl": "\n".join(golden_lines(features, scores)) + "\n",
             "reference.json": json.dumps(contents.reference, separators=(",", ":")) + "\n",
-            "manifest.toml": manifest(contents, hashlib.sha256(graph).hexdigest()),
             "MODEL_CARD.md": contents.card,
         }
         for file, text in texts.items():
             (building / file).write_text(text, encoding="utf-8")
+        hashes = {file: sha256(building / file) for file in ("model.onnx", *sorted(texts))}
+        text = manifest(contents, hashes)
+        (building / "manifest.toml").write_text(text, encoding="utf-8")
         replace_directory(building, destination)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -231,8 +233,14 @@ def replace_directory(new: Path, destination: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def manifest(contents: Contents, sha256: str) -> str:
-    """`manifest.toml`: all that an engine must know to serve the model."""
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def manifest(contents: Contents, hashes: dict[str, str]) -> str:
+    """`manifest.toml`: all that an engine must know to serve the model. `hashes` are the files' SHA-256."""
+    files = "".join(f'"{file}" = "{hashes[file]}"\n' for file in hashes if file != "model.onnx")
     features = "".join(f'    {{ name = "{feature}" }},\n' for feature in FEATURES)
     facts = "".join(f"{key} = {json.dumps(value)}\n" for key, value in contents.training.items())
     return f"""\
@@ -240,7 +248,7 @@ name = "{contents.name}"
 version = "{contents.version}"
 kind = "classifier"
 model = "model.onnx"
-sha256 = "{sha256}"
+sha256 = "{hashes["model.onnx"]}"
 
 [input]
 tensor = "input"
@@ -255,5 +263,7 @@ column = 1
 review = {contents.thresholds.review!r}
 decline = {contents.thresholds.decline!r}
 
+[files]
+{files}
 [training]
 {facts}"""
