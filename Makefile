@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 
 CARGO ?= cargo
+PYTHON ?= python3
 # Further arguments: make demo ARGS='--rate 5000 --duration 30s'
 ARGS ?=
 # Stages of make test: make test STAGES='lint test-rust'
@@ -117,19 +118,25 @@ lint: python-env ## Formatting, clippy, ruff
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(venv)/bin/ruff check training
 	$(venv)/bin/ruff format --check training
-	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
-	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy tests/deploy tests/http tests/fixtures benches
+	$(venv)/bin/ruff check --config training/pyproject.toml demos deploy scripts tests/deploy tests/http tests/fixtures benches
+	$(venv)/bin/ruff format --check --config training/pyproject.toml demos deploy scripts tests/deploy tests/http tests/fixtures benches
 
 .PHONY: deny
-deny: # Rules on licences and sources of the dependencies
+deny: sbom # Rules on licences and sources of the dependencies; known vulnerabilities, where OSV can be asked
 	scripts/cargo-deny.sh --locked check --hide-inclusion-graph bans licenses sources
+	$(PYTHON) scripts/advisories.py target/sbom.cdx.json
+
+.PHONY: sbom
+sbom: # Write target/sbom.cdx.json from the lock files
+	$(PYTHON) scripts/sbom.py target/sbom.cdx.json
 
 .PHONY: docs
 docs: ## Write docs/METRICS.md and docs/LOGS.md anew, from the definitions in the code
 	FRAUD_SCORER_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib -p fraud-scorer the_document_
 
 .PHONY: audit
-audit: ## Known vulnerabilities of the dependencies; fetches the advisory database
+audit: sbom ## Known vulnerabilities of the dependencies, crates that were given up; asks OSV and RustSec
+	$(PYTHON) scripts/advisories.py --required target/sbom.cdx.json
 	scripts/cargo-deny.sh --locked check advisories
 
 .PHONY: test-rust
