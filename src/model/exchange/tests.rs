@@ -31,6 +31,9 @@ fn edited(folder: &Path, edit: impl Fn(String) -> String) -> Candidate {
     let from = bundle("fraud").directory;
     std::fs::copy(from.join("model.onnx"), directory.join("model.onnx")).unwrap();
     let manifest = std::fs::read_to_string(from.join("manifest.toml")).unwrap();
+    // Of [files] none is there.
+    let manifest: Vec<&str> = manifest.lines().filter(|line| !line.starts_with('"')).collect();
+    let manifest = manifest.join("\n");
     std::fs::write(directory.join("manifest.toml"), edit(manifest)).unwrap();
     Candidate::of_directory(directory)
 }

@@ -239,7 +239,7 @@ def sha256(path: Path) -> str:
 
 
 def manifest(contents: Contents, hashes: dict[str, str]) -> str:
-    """`manifest.toml`: all that an engine must know to serve the model. `hashes` are the files' SHA-256."""
+    """`manifest.toml`: all that an engine must know to serve the model. `hashes` are SHA-256."""
     files = "".join(f'"{file}" = "{hashes[file]}"\n' for file in hashes if file != "model.onnx")
     features = "".join(f'    {{ name = "{feature}" }},\n' for feature in FEATURES)
     facts = "".join(f"{key} = {json.dumps(value)}\n" for key, value in contents.training.items())
