@@ -33,6 +33,11 @@ pub struct ModelArguments {
     #[arg(long, value_name = "DIR")]
     pub model_cache: Option<PathBuf>,
 
+    /// Where the files of registered versions may lie beside the MLflow server's own store: s3://BUCKET/PREFIX or
+    /// file:///PATH; may be repeated
+    #[arg(long, value_name = "URI")]
+    pub model_store: Vec<String>,
+
     /// How often the registry is asked whether the alias has moved
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_poll)]
     pub model_poll: Duration,
@@ -109,8 +114,13 @@ impl ModelArguments {
     /// The registry of the flags and of MLflow's environment variables.
     pub fn registry(&self) -> Result<Registry, RegistryError> {
         let environment = |name: &str| std::env::var(name).ok();
-        let settings =
-            RegistrySettings::new(self.mlflow_uri.as_deref(), self.model_cache.clone(), self.model_poll, environment)?;
+        let settings = RegistrySettings::new(
+            self.mlflow_uri.as_deref(),
+            self.model_cache.clone(),
+            self.model_poll,
+            &self.model_store,
+            environment,
+        )?;
         Registry::new(settings)
     }
 }

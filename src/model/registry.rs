@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+pub use self::artifact::Store;
 use self::cache::Cache;
 use self::client::{Credentials, MlflowClient, ModelVersion};
 use super::source::{Candidate, Pointer, Registered, RegisteredModel};
@@ -186,6 +187,8 @@ pub struct RegistrySettings {
     pub cache: Option<PathBuf>,
     /// Time between two questions after an alias.
     pub poll: Duration,
+    /// Where versions' files may lie beside the server.
+    pub stores: Vec<Store>,
 }
 
 impl RegistrySettings {
@@ -197,6 +200,7 @@ impl RegistrySettings {
         server: Option<&str>,
         cache: Option<PathBuf>,
         poll: Duration,
+        stores: &[String],
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<RegistrySettings, RegistryError> {
         let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
@@ -226,7 +230,9 @@ impl RegistrySettings {
         if (credentials.token.is_some() || credentials.user.is_some()) && http_client::is_in_the_clear(&server) {
             log_events::lifecycle::InTheClear { setting: "MLFLOW_TRACKING_URI", url: server.as_str() }.log();
         }
-        Ok(RegistrySettings { server, credentials, certificates, cache, poll })
+        let stores = stores.iter().map(|uri| Store::parse(uri)).collect::<Result<_, _>>();
+        let stores = stores.map_err(|reason| RegistryError::Settings(format!("--model-store: {reason}")))?;
+        Ok(RegistrySettings { server, credentials, certificates, cache, poll, stores })
     }
 }
 
@@ -249,6 +255,7 @@ pub struct Registry {
     client: MlflowClient,
     cache: Cache,
     poll: Duration,
+    stores: Vec<Store>,
 }
 
 /// A version that was fetched.
@@ -268,7 +275,7 @@ impl Registry {
     pub fn new(settings: RegistrySettings) -> Result<Registry, RegistryError> {
         let cache = Cache::open(settings.cache)?;
         let client = MlflowClient::new(settings.server, settings.credentials, settings.certificates.as_deref())?;
-        Ok(Registry { client, cache, poll: settings.poll })
+        Ok(Registry { client, cache, poll: settings.poll, stores: settings.stores })
     }
 
     /// The server's address.
@@ -298,7 +305,7 @@ impl Registry {
             None => {
                 let partial = self.cache.begin(&version)?;
                 let began = std::time::Instant::now();
-                let files = artifact::fetch(&self.client, &version, partial.path()).await?;
+                let files = artifact::fetch(&self.client, &self.stores, &version, partial.path()).await?;
                 let (count, bytes) = (files.len(), files.iter().map(|file| file.size).sum::<u64>());
                 let directory = partial.publish(self.server(), &version, files)?;
                 let took = began.elapsed();
@@ -392,7 +399,7 @@ mod tests {
     fn settings(server: Option<&str>, environment: &[(&str, &str)]) -> Result<RegistrySettings, RegistryError> {
         let environment =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        RegistrySettings::new(server, None, Duration::from_secs(30), environment)
+        RegistrySettings::new(server, None, Duration::from_secs(30), &[], environment)
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn champion() -> RegisteredModel {
 
 fn registry(server: &Mlflow, cache: &Path) -> Registry {
     let poll = Duration::from_millis(200);
-    let settings = RegistrySettings::new(Some(&server.address()), Some(cache.to_owned()), poll, |_| None);
+    let settings = RegistrySettings::new(Some(&server.address()), Some(cache.to_owned()), poll, &[], |_| None);
     Registry::new(settings.unwrap()).unwrap()
 }
 
@@ -428,10 +428,11 @@ fn files_in_an_object_store_come_with_the_environments_credentials() {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     runtime.spawn(async move { axum::serve(listener, axum::Router::new().fallback(object_store)).await });
-    let check = |key: &str| {
+    let check = |key: &str, store: &str| {
         let cache = tempfile::tempdir().unwrap();
         let mut command = scorer();
         command.args(["check", "--offline", "--model", "mlflow:fraud@champion", "--model-cache"]).arg(cache.path());
+        command.args(["--model-store", store]);
         command.env("MLFLOW_TRACKING_URI", server.address()).env("AWS_ENDPOINT_URL", &endpoint);
         command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "hush-hush").env("AWS_REGION", "eu-west-1");
         let output = finish(command, LIMIT);
@@ -439,10 +440,15 @@ fn files_in_an_object_store_come_with_the_environments_credentials() {
         assert!(!report.contains("hush-hush") && !stderr(&output).contains("hush-hush"), "no secret in a log");
         (output.status.code(), report)
     };
-    let (code, report) = check("test-access-key");
+    // Whoever registers a model may not send our credentials anywhere.
+    for store in ["s3://models/other", "s3://other", "file:///models"] {
+        let (code, report) = check("test-access-key", store);
+        assert!(code == Some(1) && report.contains("--model-store"), "{report}");
+    }
+    let (code, report) = check("test-access-key", "s3://models");
     assert_eq!(code, Some(0), "{report}");
     assert!(report.contains("ok    model bundle: fraud@1"), "{report}");
-    let (code, report) = check("another-key");
+    let (code, report) = check("another-key", "s3://models/fraud");
     assert_eq!(code, Some(1), "{report}");
     assert!(report.contains("AWS_ACCESS_KEY_ID"), "{report}");
 }

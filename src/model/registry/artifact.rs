@@ -16,7 +16,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,16 +61,47 @@ pub(super) struct Fetched {
 
 /// Where a URI says that files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Location {
+pub(super) enum Location {
     Proxied(Vec<String>),
     Bucket { bucket: String, prefix: Vec<String> },
     Local(PathBuf),
     Run { run: String, below: Vec<String> },
 }
 
-/// Gets all files of `version` into `directory`, which is there and empty.
+/// A place beside the MLflow server where versions' files may lie: whoever registers a model writes the URI, and this process reads
+/// there with its own rights and credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store(Location);
+
+impl Store {
+    /// `s3://BUCKET/PREFIX` or `file:///PATH`.
+    pub(super) fn parse(uri: &str) -> Result<Store, String> {
+        // No server's own store can be named here.
+        let location = match uri.split_once(':') {
+            Some(("s3" | "s3a" | "file", _)) => Location::parse(uri, None)?,
+            _ => return Err(format!("{uri:?} must be s3://BUCKET, s3://BUCKET/PREFIX or file:///PATH")),
+        };
+        Ok(Store(location))
+    }
+
+    fn holds(&self, location: &Location) -> bool {
+        match (&self.0, location) {
+            (Location::Local(store), Location::Local(path)) => {
+                let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+                path.components().all(is_plain) && path.starts_with(store)
+            }
+            (Location::Bucket { bucket: store, prefix: within }, Location::Bucket { bucket, prefix }) => {
+                store == bucket && prefix.starts_with(within)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Gets all files of `version` into `directory`, which is there and empty; from `stores` and the server alone.
 pub(super) async fn fetch(
     client: &MlflowClient,
+    stores: &[Store],
     version: &ModelVersion,
     directory: &Path,
 ) -> Result<Vec<Fetched>, RegistryError> {
@@ -80,10 +111,16 @@ pub(super) async fn fetch(
         reason,
     };
     let uri = client.download_uri(version).await?;
-    let mut location = Location::parse(&uri, client.server()).map_err(unfit)?;
+    let mut location = Location::parse(&uri, Some(client.server())).map_err(unfit)?;
     if let Location::Run { run, below } = location {
         let uri = client.run_artifacts(&run).await?;
-        location = Location::parse(&uri, client.server()).and_then(|root| root.join(below)).map_err(unfit)?;
+        location = Location::parse(&uri, Some(client.server())).and_then(|root| root.join(below)).map_err(unfit)?;
+    }
+    if !matches!(location, Location::Proxied(_)) && !stores.iter().any(|store| store.holds(&location)) {
+        return Err(unfit(format!(
+            "{uri} lies in no store that was named: give --model-store where models may be read from (s3://BUCKET/PREFIX or \
+             file:///PATH), or let the MLflow server serve artefacts (--serve-artifacts)"
+        )));
     }
     let download = download(client, location, directory);
     match tokio::time::timeout(DOWNLOAD_TIMEOUT, download).await {
@@ -122,7 +159,7 @@ impl From<RegistryError> for Trouble {
 }
 
 impl Location {
-    fn parse(uri: &str, server: &reqwest::Url) -> Result<Location, String> {
+    fn parse(uri: &str, server: Option<&reqwest::Url>) -> Result<Location, String> {
         if uri.starts_with('/') {
             return Ok(Location::Local(PathBuf::from(uri)));
         }
@@ -134,15 +171,17 @@ impl Location {
         match scheme {
             "mlflow-artifacts" => {
                 // Our credentials are for one server: another one's name in an answer must not get them.
-                let own = server.host_str().is_some_and(|name| match server.port() {
-                    Some(port) => host == format!("{name}:{port}"),
-                    None => host == name,
+                let own = server.is_some_and(|server| {
+                    server.host_str().is_some_and(|name| match server.port() {
+                        Some(port) => host == format!("{name}:{port}"),
+                        None => host == name,
+                    })
                 });
                 if host.is_empty() || own {
-                    segments(path).map(Location::Proxied)
-                } else {
-                    Err(format!("{uri} names another server than {server}; start the server so that it names itself"))
+                    return segments(path).map(Location::Proxied);
                 }
+                let server = server.map_or("the one that is asked", reqwest::Url::as_str);
+                Err(format!("{uri} names another server than {server}; start the server so that it names itself"))
             }
             "s3" | "s3a" if !host.is_empty() => {
                 segments(path).map(|prefix| Location::Bucket { bucket: host.to_owned(), prefix })
@@ -386,7 +425,7 @@ mod tests {
     use super::*;
 
     fn parse(uri: &str) -> Result<Location, String> {
-        Location::parse(uri, &"http://mlflow.example:5000/base".parse().expect("a URL"))
+        Location::parse(uri, Some(&"http://mlflow.example:5000/base".parse().expect("a URL")))
     }
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -420,6 +459,33 @@ mod tests {
         ] {
             let error = parse(uri).expect_err(uri);
             assert!(error.contains(says), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_named_stores_hold_files() {
+        for (store, held, not_held) in [
+            (
+                "s3://models/fraud",
+                ["s3://models/fraud", "s3a://models/fraud/1/a"].as_slice(),
+                ["s3://models", "s3://models/fraudulent", "s3://others/fraud", "file:///models/fraud"].as_slice(),
+            ),
+            ("s3://models", &["s3://models/a"], &["s3://models2/a"]),
+            (
+                "file:///srv/mlflow",
+                &["/srv/mlflow/1", "file:///srv/mlflow/1"],
+                &["/srv", "/srv/mlflow2/1", "/srv/mlflow/../../etc", "file:///etc", "s3://srv/mlflow"],
+            ),
+        ] {
+            let store = Store::parse(store).expect("a store");
+            for (uris, is_held) in [(held, true), (not_held, false)] {
+                for uri in uris {
+                    assert_eq!(parse(uri).is_ok_and(|location| store.holds(&location)), is_held, "{uri}");
+                }
+            }
+        }
+        for uri in ["", "/srv/mlflow", "mlflow-artifacts:/", "gs://models", "runs:/1/a"] {
+            assert!(Store::parse(uri).is_err(), "{uri}");
         }
     }
 
