@@ -173,8 +173,10 @@ pub fn is_wanted(options: &Options) -> bool {
 pub fn with_transactions(options: &Options, model: Model, intervals: &[u64]) -> Vec<Contender> {
     let mut failures = Vec::new();
     let mut wanted = listed(options);
-    wanted.retain(|entry| ["Go, franz-go", "Kafka Streams, batching"].contains(&entry.name.as_str()));
-    wanted.retain(|entry| entry.guarantees.contains(&Guarantee::ExactlyOnce));
+    wanted.retain(|entry| {
+        let is_named = ["Go, franz-go", "Kafka Streams, batching"].contains(&entry.name.as_str());
+        is_named && entry.guarantees.contains(&Guarantee::ExactlyOnce)
+    });
     let lines: Vec<Contender> =
         set_up_all(wanted, options, &mut failures).iter().flat_map(|entry| entry.lines(options, model)).collect();
     failures.iter().for_each(|failure| println!("left out: {failure}"));

@@ -216,8 +216,8 @@ impl Inputs {
         self.partitions.values_mut().for_each(|partition| partition.end = None);
     }
 
-    /// Whether the topic has this partition, which may have been added.
-    fn has(&mut self, partition: i32) -> Result<bool, String> {
+    /// Where a verdict names a partition that was not known, looks whether it was added.
+    fn follow_added(&mut self, partition: i32) -> Result<(), String> {
         if partition >= self.source.partitions && !std::mem::replace(&mut self.is_counted, true) {
             let metadata =
                 self.consumer.metadata(&self.source.topic, ASK_TIMEOUT).map_err(|error| error.to_string())?;
@@ -228,7 +228,7 @@ impl Inputs {
                 self.is_counted = true;
             }
         }
-        Ok(self.partitions.contains_key(&partition))
+        Ok(())
     }
 
     /// The features of the row that a verdict is about; reads on for it until `deadline`.
@@ -237,14 +237,10 @@ impl Inputs {
         if source.topic != self.source.topic {
             return Lookup::Missing(Missing::Elsewhere);
         }
-        match self.has(source.partition) {
-            Ok(true) => {}
-            Ok(false) => return Lookup::Missing(Missing::Elsewhere),
-            Err(reason) => {
-                self.is_counted = false;
-                events::InputsError { reason: &reason }.log();
-                return Lookup::NotYet;
-            }
+        if let Err(reason) = self.follow_added(source.partition) {
+            self.is_counted = false;
+            events::InputsError { reason: &reason }.log();
+            return Lookup::NotYet;
         }
         let Some(partition) = self.partitions.get_mut(&source.partition) else {
             return Lookup::Missing(Missing::Elsewhere);

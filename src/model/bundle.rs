@@ -13,7 +13,7 @@ use super::ModelError;
 use super::choice::{KernelChoice, ModelEngine};
 use super::manifest::Manifest;
 use super::scorer::{OnnxScorer, Scorer};
-use super::trust::{Demands, hex};
+use super::trust::{Demands, hexadecimal};
 use crate::log_events;
 use crate::pipeline::decode::{Decoder, Rows};
 
@@ -58,7 +58,7 @@ impl Bundle {
         demands.check_files(directory, &manifest)?;
         let path = directory.join(&manifest.model);
         let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
-        let found = hex(&Sha256::digest(&model));
+        let found = hexadecimal(&Sha256::digest(&model));
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
         }

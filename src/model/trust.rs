@@ -7,6 +7,7 @@
 //! The digital signature is of the manifest alone and is looked at before anything of the bundle is parsed; the manifest has the
 //! hashes of the rest. Signatures are minisign's (<https://jedisct1.github.io/minisign/>): `minisign -S -m manifest.toml`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -118,15 +119,18 @@ impl Demands {
 }
 
 /// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn hash(path: &Path) -> std::io::Result<String> {
     let (mut file, mut hash, mut buffer) = (fs::File::open(path)?, Sha256::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(hexadecimal(&hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
     }

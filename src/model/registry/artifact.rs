@@ -13,7 +13,6 @@
 //!
 //! Names and sizes come from outside: nothing is written but regular files below the directory, and only so many bytes.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -24,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use super::RegistryError;
 use super::client::{MlflowClient, ModelVersion};
+use crate::model::trust::hexadecimal;
 
 #[cfg(feature = "archive")]
 mod bucket;
@@ -410,14 +410,6 @@ impl Sink<'_> {
         self.file.sync_all().map_err(|source| Trouble::Local { path: self.path.clone(), source })?;
         Ok(Fetched { path, size: self.size, sha256: hexadecimal(&self.hash.finalize()) })
     }
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

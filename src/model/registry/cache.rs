@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::RegistryError;
-use super::artifact::{Fetched, hexadecimal};
+use super::artifact::Fetched;
 use super::client::ModelVersion;
 use crate::log_events;
 use crate::model::source::{Pointer, RegisteredModel};
+use crate::model::trust::hexadecimal;
 
 /// How many versions of a model are kept; older ones are removed, those in use are not.
 const KEPT: usize = 5;
