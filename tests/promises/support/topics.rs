@@ -169,6 +169,19 @@ impl Topics {
         (committed, end)
     }
 
+    /// How many members the group has, by its coordinator.
+    pub fn members(&self) -> Option<usize> {
+        let consumer: BaseConsumer = self.client.create().unwrap();
+        let groups = consumer.fetch_group_list(Some(&self.group), Duration::from_secs(5)).ok()?;
+        Some(groups.groups().first()?.members().len())
+    }
+
+    /// Waits until the group has no members, for less time than an unheard member's session lasts (10 s, of which at
+    /// most 3 may have passed since its last heartbeat).
+    pub fn wait_until_all_left(&self) {
+        wait_for("all members left", Duration::from_secs(5), || (self.members() == Some(0)).then_some(()));
+    }
+
     /// Commits an offset for the group, which has no members, with a note beside it.
     pub fn commit(&self, topic: &str, partition: i32, offset: i64, note: &str) {
         let mut config = self.client.clone();
