@@ -31,8 +31,9 @@ fn trust(_: ClientBuilder, _: &[u8]) -> Result<ClientBuilder, String> {
     Err(WITHOUT_TLS.to_owned())
 }
 
+/// What a build without TLS says where some is asked for.
 #[cfg(not(feature = "tls"))]
-const WITHOUT_TLS: &str = "this build has no TLS (cargo feature `tls`): `make build` makes the whole one";
+pub const WITHOUT_TLS: &str = "this build has no TLS (cargo feature `tls`): `make build` makes the whole one";
 
 /// Whether what is sent to `url` can be read on its way: it is not encrypted, and leaves this machine.
 pub fn is_in_the_clear(url: &Url) -> bool {

@@ -11,6 +11,7 @@ use fraud_settings::{KafkaArguments, parse_duration};
 use fraud_storage::Location;
 
 use super::Failure;
+use super::http::HttpArguments;
 use super::run::end_in_time;
 use crate::archive::archiver::{Archiver, Ended};
 use crate::archive::columns::Layout;
@@ -19,7 +20,7 @@ use crate::archive::store::{Refused, Store};
 use crate::archive::{ArchiveError, ArchiveSettings, telemetry};
 use crate::http;
 use crate::kafka::startup::{Inquiry, StartupError};
-use crate::log_events::{self, archive as events};
+use crate::log_events::archive as events;
 use crate::model::manifest::Manifest;
 use crate::shutdown::Shutdown;
 use crate::signals::Signals;
@@ -90,9 +91,9 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub max_message_bytes: u32,
 
-    /// Address of /metrics, /livez and /readyz; port 0 takes a free one [default: 127.0.0.1:9465, a free port if taken]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub http: Option<SocketAddr>,
+    /// The HTTP edge: /metrics, /livez and /readyz.
+    #[command(flatten)]
+    pub http: HttpArguments,
 }
 
 fn parse_file_every(text: &str) -> Result<Duration, String> {
@@ -148,13 +149,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     readiness.hold("start", "starting");
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let address = arguments.http.unwrap_or(DEFAULT_ADDRESS);
-    let listener = runtime
-        .block_on(http::listen_on(arguments.http, DEFAULT_ADDRESS))
-        .with_context(|| format!("cannot listen on {address}"))
-        .map_err(Failure::configuration)?;
-    log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
-    runtime.spawn(http::serve_metrics(listener, move || metrics.render(), readiness.clone()));
+    let door = arguments.http.open(DEFAULT_ADDRESS, &runtime)?;
+    runtime.spawn(http::serve_metrics(door, move || metrics.render(), readiness.clone()));
     {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));

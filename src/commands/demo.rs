@@ -25,8 +25,9 @@ use rdkafka::ClientConfig;
 use self::audience::Audience;
 use self::display::Display;
 use super::Failure;
+use super::http::HttpArguments;
 use crate::drift::DriftSettings;
-use crate::http::{self, Admin, Edge};
+use crate::http::{self, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
 use crate::model::choice::KernelChoice;
@@ -97,11 +98,10 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
 
     let metrics = metrics::install().context("metrics recorder")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let listener = runtime.block_on(http::listen(None)).context("cannot listen on loopback")?;
-    let address = listener.local_addr()?;
-    let scoring = Scoring::new(MAX_MESSAGE_BYTES);
-    let edge = Edge::new(metrics, readiness.clone(), scoring, Admin::new(super::run::admin_token(None)?));
-    runtime.spawn(http::serve(listener, edge.clone()));
+    let door = HttpArguments::default().open(http::DEFAULT_ADDRESS, &runtime)?;
+    let address = door.listener.local_addr()?;
+    let edge = Edge::new(metrics, readiness.clone(), Scoring::new(MAX_MESSAGE_BYTES));
+    runtime.spawn(http::serve(door, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     {
         let _guard = runtime.enter();

@@ -6,6 +6,7 @@ pub mod archive;
 pub mod broker;
 pub mod check;
 pub mod demo;
+pub mod http;
 pub mod model;
 pub mod otlp;
 pub mod run;

@@ -1,7 +1,5 @@
 //! `fraud-scorer run`: the worker process. Raw arguments become [`WorkerSettings`] here.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +7,11 @@ use anyhow::Context;
 use fraud_settings::{KafkaArguments, parse_duration};
 
 use super::Failure;
+use super::http::HttpArguments;
 use super::model::ModelArguments;
 use super::otlp::OtlpArguments;
 use crate::drift::DriftSettings;
-use crate::http::{self, Admin, Edge};
+use crate::http::{self, Edge};
 use crate::kafka::client::conflict;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
@@ -47,14 +46,9 @@ pub struct Arguments {
     #[command(flatten)]
     pub worker: WorkerArguments,
 
-    /// Address of the console, the HTTP API and /metrics; port 0 takes a free one [default: 127.0.0.1:9464, a free port if taken]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub http: Option<SocketAddr>,
-
-    /// File whose first line is the token that POST /admin/… asks for (Authorization: Bearer …); the environment
-    /// variable FRAUD_SCORER_ADMIN_TOKEN does the same. Without either, nobody may
-    #[arg(long, value_name = "FILE")]
-    pub admin_token_file: Option<PathBuf>,
+    /// The HTTP edge.
+    #[command(flatten)]
+    pub http: HttpArguments,
 
     /// Spans.
     #[command(flatten)]
@@ -257,15 +251,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Some(spans) => Some(Exporter::start(spans, names(&settings), &runtime).map_err(Failure::configuration)?),
         None => None,
     };
-    let listener = runtime
-        .block_on(http::listen(arguments.http))
-        .with_context(|| format!("cannot listen on {}", arguments.http.unwrap_or(http::DEFAULT_ADDRESS)))
-        .map_err(Failure::configuration)?;
-    log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
-    let admin = Admin::new(admin_token(arguments.admin_token_file.as_deref())?);
-    let scoring = Scoring::new(settings.max_message_bytes);
-    let edge = Edge::new(metrics, readiness.clone(), scoring, admin);
-    runtime.spawn(http::serve(listener, edge.clone()));
+    let door = arguments.http.open(http::DEFAULT_ADDRESS, &runtime)?;
+    let edge = Edge::new(metrics, readiness.clone(), Scoring::new(settings.max_message_bytes));
+    runtime.spawn(http::serve(door, edge.clone()));
     {
         let _guard = runtime.enter();
         runtime.spawn(Signals::listen()?.request(shutdown.clone()));
@@ -352,27 +340,6 @@ fn names(settings: &WorkerSettings) -> Names {
         dead_letter: settings.topics.dead_letter.clone(),
         group: settings.group.clone(),
     }
-}
-
-/// The token of `POST /admin/…`, if there is one. Never a flag: command lines can be read by others.
-pub(super) fn admin_token(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
-    let (token, whence) = match file {
-        None => (std::env::var("FRAUD_SCORER_ADMIN_TOKEN").unwrap_or_default(), "FRAUD_SCORER_ADMIN_TOKEN".to_owned()),
-        Some(path) => {
-            let whence = format!("--admin-token-file {}", path.display());
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {whence}"));
-            let token = text.map_err(Failure::configuration)?.lines().next().unwrap_or_default().trim().to_owned();
-            if token.is_empty() {
-                return Err(Failure::configuration(anyhow::anyhow!("{whence}: its first line is empty")));
-            }
-            (token, whence)
-        }
-    };
-    if !token.is_empty() && token.len() < http::SHORTEST_TOKEN {
-        let message = format!("{whence}: a token has at least {} characters", http::SHORTEST_TOKEN);
-        return Err(Failure::configuration(anyhow::anyhow!(message)));
-    }
-    Ok(Some(token).filter(|token| !token.is_empty()))
 }
 
 /// Ends the process if leaving hangs (a broker that answers nothing, a model that is just being loaded) for longer than `limit`

@@ -1,8 +1,8 @@
 //! Connections: accepted one by one, bounded in number, and none that says nothing, sends nothing or reads nothing for long.
 //!
 //! ```text
-//!  accept ─► waiting ─── head of a request ──┬─► health, metrics: answered where it waits
-//!            (so many: the oldest is closed)  └─► all else: takes a seat (so many: 503) ─► answered ─► waiting
+//!  accept ─► waiting (─► TLS) ─── head of a request ──┬─► health, metrics: answered where it waits
+//!            (so many: the oldest is closed)           └─► all else: takes a seat (so many: 503) ─► answered ─► waiting
 //! ```
 //!
 //! Each connection costs memory and a file descriptor that Kafka's need too. What asks for the health of the process takes no
@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::connect_info::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -28,6 +27,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
@@ -63,8 +63,37 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Paths that supervisors and Prometheus ask.
 const HEALTH: [&str; 5] = ["/livez", "/readyz", "/metrics", "/ping", "/health"];
 
-/// Serves `router` on `listener` until the process ends. Handlers find the peer's address as [`ConnectInfo`].
-pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits) -> std::io::Result<()> {
+/// Names of one client certificate that are looked at.
+#[cfg(feature = "tls")]
+pub(super) const MOST_NAMES: usize = 16;
+
+/// Who is at the other end of a connection; among the extensions of each of its requests.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The names in its client certificate, if it showed one that was verified.
+    pub certificate_names: Arc<[String]>,
+}
+
+/// How bytes go over a connection.
+#[derive(Clone, Default)]
+pub enum Transport {
+    /// As they are.
+    #[default]
+    Plain,
+    /// Encrypted.
+    #[cfg(feature = "tls")]
+    Tls(Arc<super::tls::Tls>),
+}
+
+/// Serves `router` on `listener` until the process ends. Handlers find the [`Peer`].
+pub(super) async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    router: Router,
+    limits: Limits,
+) -> std::io::Result<()> {
     let seats = Arc::new(Semaphore::new(limits.seats));
     let waiting = Arc::new(Waiting { most: limits.waiting, places: Mutex::default() });
     let router = TowerToHyperService::new(router);
@@ -72,7 +101,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let place = Place::take(&waiting);
-                tokio::spawn(answer(stream, peer, router.clone(), seats.clone(), place, limits));
+                let served = Served { router: router.clone(), seats: seats.clone(), limits };
+                tokio::spawn(connect(stream, peer, transport.clone(), served, place));
             }
             Err(error) => {
                 log_events::http::NotAccepted { error: &error }.log();
@@ -82,20 +112,48 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
     }
 }
 
-async fn answer(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// What every connection is answered from.
+struct Served {
     router: TowerToHyperService<Router>,
     seats: Arc<Semaphore>,
-    place: Place,
     limits: Limits,
-) {
+}
+
+async fn connect(stream: TcpStream, address: SocketAddr, transport: Transport, served: Served, place: Place) {
     // Answers are small and written whole: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
+    match transport {
+        Transport::Plain => {
+            answer(stream, Peer { address, certificate_names: Arc::default() }, served, &place).await;
+        }
+        #[cfg(feature = "tls")]
+        Transport::Tls(tls) => tokio::select! {
+            accepted = tokio::time::timeout(served.limits.head, tls.accept(stream)) => match accepted {
+                Ok(Ok((stream, certificate_names))) => {
+                    answer(stream, Peer { address, certificate_names }, served, &place).await;
+                }
+                Ok(Err(error)) => log_events::http::ConnectionFailed { peer: address, error: &error }.log(),
+                Err(_) => {
+                    let error = "no TLS handshake in time";
+                    log_events::http::ConnectionFailed { peer: address, error: &error }.log();
+                }
+            },
+            () = place.own.closed.notified() => {}
+        },
+    }
+    place.leave();
+}
+
+async fn answer<S>(stream: S, peer: Peer, served: Served, place: &Place)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let Served { router, seats, limits } = served;
+    let address = peer.address;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
     let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(peer.clone());
         let router = router.clone();
         let needs_seat = !HEALTH.contains(&request.uri().path());
         let seat = needs_seat.then(|| place.sit(&seats)).flatten();
@@ -116,12 +174,11 @@ async fn answer(
     let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::select! {
         ended = connection => if let Err(error) = ended {
-            log_events::http::ConnectionFailed { peer, error: &error }.log();
+            log_events::http::ConnectionFailed { peer: address, error: &error }.log();
         },
         // Dropped as it stands.
         () = place.own.closed.notified() => {}
     }
-    place.leave();
 }
 
 /// Connections without a seat, the oldest first.
@@ -237,6 +294,7 @@ impl hyper::body::Body for Seated {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use axum::Extension;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -254,10 +312,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new()
-            .route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string()))
+            .route("/", get(async |Extension(peer): Extension<Peer>| peer.address.to_string()))
             .route("/large", get(async || vec![b' '; LARGE]))
             .route("/livez", get(async || "ok\n"));
-        tokio::spawn(serve(listener, router, limits));
+        tokio::spawn(serve(listener, Transport::Plain, router, limits));
         address
     }
 

@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | `model` | first, and when another model serves | name, version, thresholds, features, examples, how reasons are found |
 //! | `history` | first | up to 300 points of `time`, `rate`, `p50`, `p99`, `lag` |
-//! | `verdicts` | first, and when there are new ones, or reasons | the latest at review or decline, newest first |
+//! | `verdicts` | first, and when there are new ones, or reasons; for those who may review | the latest at review or decline, newest first |
 //! | `snapshot` | every second | [`Snapshot`] |
 
 use std::collections::VecDeque;
@@ -22,6 +22,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -30,6 +31,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::access::{Principal, Right};
 use super::exposition::Samples;
 use super::problem::Problem;
 use super::suspicious::Latest;
@@ -196,15 +198,17 @@ struct Watcher {
     waiting: VecDeque<Event>,
     about: Option<Arc<About>>,
     began: bool,
+    reviews: bool,
     _seat: OwnedSemaphorePermit,
 }
 
 /// `/v1/events`.
-pub async fn stream(State(feed): State<Feed>) -> Response {
+pub async fn stream(State(feed): State<Feed>, Extension(principal): Extension<Principal>) -> Response {
     let Ok(seat) = feed.clients.clone().try_acquire_owned() else {
         return Problem::overloaded(format!("{CLIENTS} consoles are open already")).into_response();
     };
-    let watcher = Watcher { feed, waiting: VecDeque::new(), about: None, began: false, _seat: seat };
+    let reviews = principal.may(Right::Review);
+    let watcher = Watcher { feed, waiting: VecDeque::new(), about: None, began: false, reviews, _seat: seat };
     let events = unfold(watcher, |mut watcher| async move {
         loop {
             if let Some(event) = watcher.waiting.pop_front() {
@@ -232,7 +236,7 @@ impl Watcher {
             let history = self.feed.history.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             self.waiting.push_back(event("history", &*history));
         }
-        if first || self.feed.verdicts.has_changed().ok()? {
+        if self.reviews && (first || self.feed.verdicts.has_changed().ok()?) {
             let list = self.feed.verdicts.borrow_and_update().clone();
             self.waiting.push_back(Event::default().event("verdicts").data(list));
         }

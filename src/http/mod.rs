@@ -1,18 +1,21 @@
 //! The HTTP edge. Reads what the pipeline publishes; never touches its path.
 //!
-//! | path | what it is | where |
-//! |---|---|---|
-//! | `/metrics`, `/livez`, `/readyz` | for Prometheus and supervisors | here |
-//! | `/v1/score`, `/invocations` | scores for those who ask | [`score`], `scoring_service` |
-//! | `/ping`, `/health` | what MLflow's scoring server has for supervisors | here |
-//! | `/openapi.json`, `/docs` | the description of these | [`openapi`] |
-//! | `/`, `/v1/events` | the console and what feeds it | [`console`], [`events`] |
-//! | `/model` | what serves, what did, and what happened | `admin` |
-//! | `/admin/rollback`, `/admin/reload` | another model, for those who may | `admin` |
+//! | path | what it is | right | where |
+//! |---|---|---|---|
+//! | `/livez`, `/readyz` | for supervisors | none | here |
+//! | `/ping`, `/health` | what MLflow's scoring server has for supervisors | none | here |
+//! | `/metrics` | for Prometheus | look | here |
+//! | `/v1/score`, `/invocations` | scores for those who ask | score | [`score`], `scoring_service` |
+//! | `/openapi.json`, `/docs` | the description of these | score | [`openapi`] |
+//! | `/`, `/v1/events` | the console and what feeds it; verdicts take the right to review | look | [`console`], [`events`] |
+//! | `/model` | what serves, what did, and what happened | look | `admin` |
+//! | `/admin/rollback`, `/admin/reload` | another model | operate | `admin` |
 //!
-//! [`connections`] accepts and bounds them. Bound to loopback unless told otherwise; [`guard`] keeps other sites' pages out.
-//! It runs on the process's small tokio runtime, scoring threads do not. Every refusal is a [`problem::Problem`].
+//! [`connections`] accepts and bounds them, over TLS where it has a certificate. Bound to loopback unless told otherwise;
+//! [`guard`] keeps other sites' pages out and asks for each path's right ([`access`]). It runs on the process's small tokio
+//! runtime, scoring threads do not. Every refusal is a [`problem::Problem`].
 
+pub mod access;
 mod connections;
 pub mod console;
 pub mod events;
@@ -25,6 +28,8 @@ pub mod score;
 mod admin;
 mod in_flight;
 mod suspicious;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -38,9 +43,11 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use self::admin::{Admin, SHORTEST_TOKEN};
+use self::access::Right;
 use self::connections::Limits;
+pub use self::connections::Transport;
 use self::events::Feed;
+use self::guard::Guard;
 use self::problem::Problem;
 use self::score::Gate;
 use crate::log_events;
@@ -61,16 +68,14 @@ pub struct Edge {
     readiness: Readiness,
     /// Scores those who ask.
     scoring: Scoring,
-    admin: Arc<Admin>,
     /// There once the first model is verified.
     exchange: Arc<OnceLock<Exchange>>,
 }
 
 impl Edge {
     /// What is there from the start.
-    pub fn new(metrics: Exposition, readiness: Readiness, scoring: Scoring, admin: Admin) -> Edge {
-        let (exposing, admin) = (Arc::new(Semaphore::new(1)), Arc::new(admin));
-        Edge { metrics, exposing, readiness, scoring, admin, exchange: Arc::default() }
+    pub fn new(metrics: Exposition, readiness: Readiness, scoring: Scoring) -> Edge {
+        Edge { metrics, exposing: Arc::new(Semaphore::new(1)), readiness, scoring, exchange: Arc::default() }
     }
 
     /// The worker's models, once there are any: from now on the edge scores, broker or not.
@@ -81,14 +86,9 @@ impl Edge {
     }
 }
 
-/// Listens on `address`; on [`DEFAULT_ADDRESS`] where none was asked for, or on a free port where a second worker of
-/// this host has taken that.
-pub async fn listen(address: Option<SocketAddr>) -> std::io::Result<TcpListener> {
-    listen_on(address, DEFAULT_ADDRESS).await
-}
-
-/// As [`listen`], with another address to begin with.
-pub async fn listen_on(address: Option<SocketAddr>, default: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens on `address`; on `default` where none was asked for, or on a free port where another process of this host has
+/// taken that.
+pub async fn listen(address: Option<SocketAddr>, default: SocketAddr) -> std::io::Result<TcpListener> {
     if let Some(address) = address {
         return TcpListener::bind(address).await;
     }
@@ -101,31 +101,53 @@ pub async fn listen_on(address: Option<SocketAddr>, default: SocketAddr) -> std:
     }
 }
 
+/// Where the edge listens, how, and to whom.
+pub struct Door {
+    /// Where.
+    pub listener: TcpListener,
+    /// How bytes go over its connections.
+    pub transport: Transport,
+    /// Whose requests are answered.
+    pub guard: Arc<Guard>,
+}
+
+impl Door {
+    async fn serve(self, router: Router) -> std::io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Transport::Tls(tls) = &self.transport {
+            tokio::spawn(tls.clone().follow());
+        }
+        let router = router
+            .fallback(async |uri: Uri| Problem::not_found(uri.path()))
+            .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()));
+        connections::serve(self.listener, self.transport, router, Limits::default()).await
+    }
+}
+
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, edge: Edge) -> std::io::Result<()> {
-    let loopback = listener.local_addr()?.ip().is_loopback();
+pub async fn serve(door: Door, edge: Edge) -> std::io::Result<()> {
     let feed = Feed::start(edge.metrics.clone(), edge.readiness.clone(), edge.scoring.clone());
-    connections::serve(listener, router(edge, feed, loopback), Limits::default()).await
+    let router = router(edge, feed, &door.guard);
+    door.serve(router).await
 }
 
 /// Serves `/metrics`, `/livez` and `/readyz` alone, for a process that does not score, until it ends.
-pub async fn serve_metrics<R>(listener: TcpListener, render: R, readiness: Readiness) -> std::io::Result<()>
+pub async fn serve_metrics<R>(door: Door, render: R, readiness: Readiness) -> std::io::Result<()>
 where
     R: Fn() -> String + Clone + Send + Sync + 'static,
 {
     let exposing = Arc::new(Semaphore::new(1));
+    let looking = Router::new().route("/metrics", get(async move || exposed(exposing, render).await));
     let router = Router::new()
-        .route("/metrics", get(async move || exposed(exposing, render).await))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(async move || standing(&readiness)))
-        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
-        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()));
-    connections::serve(listener, router, Limits::default()).await
+        .merge(asking_for(Right::Look, looking, &door.guard));
+    door.serve(router).await
 }
 
-fn router(edge: Edge, feed: Feed, loopback: bool) -> Router {
+fn router(edge: Edge, feed: Feed, guard: &Arc<Guard>) -> Router {
     let gate = Gate::new(edge.scoring.clone());
-    let guarded = Router::new()
+    let scoring = Router::new()
         .route(
             "/v1/score",
             post(async |State(gate): State<Gate>, request| gate.answer(Protocol::Verdict, request).await),
@@ -136,30 +158,32 @@ fn router(edge: Edge, feed: Feed, loopback: bool) -> Router {
         )
         .route("/openapi.json", get(async |State(gate): State<Gate>| openapi::document(gate.scoring())))
         .with_state(gate)
-        .route("/docs", get(openapi::page))
-        .route("/", get(console::page))
-        .route("/v1/events", get(events::stream).with_state(feed))
-        .route_layer(from_fn(move |request: Request, next: Next| guarded(loopback, request, next)));
-    Router::new()
+        .route("/docs", get(openapi::page));
+    let looking = Router::new()
         .route("/metrics", get(metrics))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
         .route("/model", get(admin::model))
+        .with_state(edge.clone())
+        .route("/", get(console::page))
+        .route("/v1/events", get(events::stream).with_state(feed));
+    let operating = Router::new()
         .route("/admin/rollback", post(admin::rollback))
         .route("/admin/reload", post(admin::reload))
+        .with_state(edge.clone());
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
         .route("/ping", get(ping))
         .route("/health", get(ping))
         .with_state(edge)
-        .merge(guarded)
-        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
-        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()))
+        .merge(asking_for(Right::Score, scoring, guard))
+        .merge(asking_for(Right::Look, looking, guard))
+        .merge(asking_for(Right::Operate, operating, guard))
 }
 
-async fn guarded(loopback: bool, request: Request, next: Next) -> Response {
-    match guard::refusal(request.method(), request.headers(), loopback) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
-    }
+/// These paths, for those who have the right.
+fn asking_for(right: Right, paths: Router, guard: &Arc<Guard>) -> Router {
+    let guard = guard.clone();
+    paths.route_layer(from_fn(move |request: Request, next: Next| guard.clone().pass(right, request, next)))
 }
 
 /// As MLflow's scoring server answers: whether there is a model to score with.

@@ -28,7 +28,7 @@ pub struct Problem {
 pub type Kind = (&'static str, StatusCode, &'static str);
 
 /// Every kind that is not a class of rejected transactions.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 14] = [
     ("not-found", StatusCode::NOT_FOUND, "No such path"),
     ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The path has other methods"),
     ("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is of another type"),
@@ -38,6 +38,7 @@ pub const KINDS: [Kind; 13] = [
     ("not-ready", StatusCode::SERVICE_UNAVAILABLE, "There is no model yet"),
     ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too many requests wait"),
     ("time-limit", StatusCode::SERVICE_UNAVAILABLE, "Scoring took too long"),
+    ("unauthorized", StatusCode::UNAUTHORIZED, "Credentials are missing or unknown"),
     ("forbidden", StatusCode::FORBIDDEN, "Not for everyone"),
     ("no-previous-model", StatusCode::CONFLICT, "There is no model to go back to"),
     ("model-refused", StatusCode::UNPROCESSABLE_ENTITY, "The bundle did not pass a gate"),
@@ -106,6 +107,11 @@ impl Problem {
         Problem::from(Rejection::new(ErrorClass::TooLarge, detail))
     }
 
+    /// Without credentials that are known; the detail says how to show some.
+    pub fn unauthorized(how: &str) -> Problem {
+        Problem::of("unauthorized", how)
+    }
+
     /// Only for those who show that they may; the detail says how.
     pub fn forbidden(how: &str) -> Problem {
         Problem::of("forbidden", how)
@@ -165,6 +171,12 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            // A browser asks its user for a name and a password, which is the token.
+            headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fraud-scorer\""));
+            let basic = HeaderValue::from_static("Basic realm=\"fraud-scorer\", charset=\"UTF-8\"");
+            headers.append(header::WWW_AUTHENTICATE, basic);
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -188,6 +200,7 @@ mod tests {
             Problem::not_ready(""),
             Problem::overloaded(""),
             Problem::time_limit(1),
+            Problem::unauthorized(""),
         ] {
             assert_ne!(problem.status, StatusCode::INTERNAL_SERVER_ERROR, "{problem:?}");
             assert_eq!(problem.retry_after.is_some(), problem.status == StatusCode::SERVICE_UNAVAILABLE);

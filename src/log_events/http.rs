@@ -8,9 +8,17 @@ use super::log_events;
 log_events! {
     target: "fraud_scorer::http";
 
-    /// Somebody without the right token, or from another host, asked for another model.
-    warn "admin-refused" "a request to /admin was refused" (at most every 1 s)
-    AdminRefused<'a> { peer: SocketAddr as display, reason: &'a str as value }
+    /// Credentials that are missing or unknown, or a role that may not do this.
+    warn "denied" "a request was denied" (at most every 1 s)
+    Denied<'a> { peer: &'a str as value, who: &'a dyn Display as display }
+
+    /// Certificate or key changed, and are used from now on.
+    info "tls-reloaded" "the certificate was read again"
+    TlsReloaded<'a> { file: &'a dyn Display as display }
+
+    /// Certificate or key changed to something that cannot be used.
+    warn "tls-not-reloaded" "the certificate that was there stays"
+    TlsNotReloaded<'a> { error: &'a dyn Display as display }
 
     /// A connection could not be accepted.
     debug "not-accepted" "accepting a connection"

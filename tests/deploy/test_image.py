@@ -116,11 +116,7 @@ def test_image_starts_the_worker(dockerfile: list[Instruction]) -> None:
     (entry,), (command,) = arguments(dockerfile, "ENTRYPOINT"), arguments(dockerfile, "CMD")
     assert json.loads(entry) == ["fraud-scorer"]
     (subcommand,) = json.loads(command)
-    text = help_text(binary("fraud-scorer"), subcommand)
-    variables = re.findall(r"\b(FRAUD_SCORER_\w+)=", " ".join(arguments(dockerfile, "ENV")))
-    assert variables
-    for variable in variables:
-        assert f"[env: {variable}]" in text
+    assert help_text(binary("fraud-scorer"), subcommand)
 
 
 def test_health_check_asks_the_exposed_port(
@@ -131,7 +127,8 @@ def test_health_check_asks_the_exposed_port(
     assert re.search(r"CMD (\[.*\])", check)[1] == '["readyz"]'
     assert services["worker"]["healthcheck"]["test"] == ["CMD", "readyz"]
     assert services["worker"]["environment"]["FRAUD_SCORER_HTTP"].endswith(f":{port}")
-    assert f"FRAUD_SCORER_HTTP=0.0.0.0:{port}" in " ".join(arguments(dockerfile, "ENV"))
+    # The image itself opens nothing.
+    assert "FRAUD_SCORER_" not in " ".join(arguments(dockerfile, "ENV"))
 
 
 class Worker(BaseHTTPRequestHandler):

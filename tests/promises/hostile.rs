@@ -1,7 +1,7 @@
 //! Attacks on a running worker: small messages that would become large answers, and callers that take what others need.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use super::support::broker::shared;
 use super::support::bundles::{Shelf, graphs, with_graph};
 use super::support::process::{ADMIN_TOKEN, Running, finish, scorer};
 use super::support::topics::{Record, Topics};
-use super::support::wait_for;
+use super::support::{root, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -114,6 +114,44 @@ fn a_small_message_never_becomes_a_large_answer() {
     let (status, answer) = post(&address, "/invocations", nothing.as_bytes());
     check_memory(&worker, before, "a list of nothing");
     assert!(status == 413 && answer.contains("dataframe_records has rows of more than"), "{status} {answer}");
+    worker.terminate();
+    assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
+}
+
+#[test]
+fn consoles_cost_little_whatever_ids_they_show_and_however_slowly_they_are_read() {
+    let topics = Topics::create(shared(), 1);
+    let mut worker = topics.start_worker(&[]);
+    let address = worker.http_address();
+    let golden = std::fs::read_to_string(root().join("models/fraud/golden.jsonl")).unwrap();
+    let mut rows = golden.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut row = rows.find(|row| row["expected_score"].as_f64() > Some(0.9)).unwrap();
+    row["transaction_id"] = "A".repeat(1024).into();
+    let row = row.to_string();
+    let suspicious = vec![Record { value: Some(row.as_bytes()), ..Record::default() }; 100];
+    topics.send(&suspicious);
+    let mut verdicts = topics.subscribe(&topics.output);
+    verdicts.wait_for("suspicious verdicts", suspicious.len(), LIMIT);
+    let (before, _) = worker.memory();
+    let open = || {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET /v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        stream
+    };
+    let silent: Vec<TcpStream> = (0..31).map(|_| open()).collect();
+    let mut lists = 0;
+    for line in BufReader::new(open()).lines() {
+        if line.unwrap() == "event: verdicts" {
+            lists += 1;
+            topics.send(&suspicious);
+        }
+        if lists == 6 {
+            break;
+        }
+    }
+    assert_eq!(lists, 6);
+    check_memory(&worker, before, "32 consoles");
+    drop(silent);
     worker.terminate();
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
 }

@@ -28,7 +28,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -36,7 +36,7 @@ impl Answer {
     }
 
     /// The problem's name; panics when the answer is not RFC 9457's.
-    fn problem(&self) -> String {
+    pub fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}{}", self.head, self.body);
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
@@ -47,8 +47,20 @@ impl Answer {
 }
 
 pub fn ask(address: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
+    ask_over(stream, address, method, path, headers, body)
+}
+
+/// As [`ask`], over a connection that is there.
+pub fn ask_over(
+    mut stream: impl Read + Write,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Answer {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let host =
         if headers.to_ascii_lowercase().contains("host:") { String::new() } else { format!("Host: {address}\r\n") };

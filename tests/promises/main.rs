@@ -17,6 +17,7 @@
 //! - `challenger`: a second model in the shadow: compared exactly once, and never in a verdict's way
 //! - `drift`: traffic unlike the training data shows, traffic like it does not
 //! - `http`: over HTTP the same verdicts, refusals that say why, and topics that never wait for either
+//! - `access`: each path asks for its right; beyond loopback nothing is open by accident; TLS, and clients' certificates
 //! - `kernel`: what scores a model is verified, said, and as asked for
 //! - `tokens`: OAUTHBEARER, by tokens that are replaced before they end
 //! - `tracing`: a sender's trace goes on through verdicts, dead letters and answers; spans never cost more than spans
@@ -26,6 +27,7 @@
 //! `support` starts and stops the real parts. Topics and groups have random names; nothing sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod access;
 mod archive;
 mod challenger;
 mod drift;

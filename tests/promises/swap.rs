@@ -197,7 +197,7 @@ fn the_way_back_is_open_to_who_may() {
     let wrong = format!("Bearer {}", ADMIN_TOKEN.to_uppercase());
     for headers in [&[][..], &[("Authorization", wrong.as_str())], &[("Authorization", ADMIN_TOKEN)]] {
         let (status, body) = worker.post("/admin/reload", headers);
-        assert!(status == 403 && body.contains("problem:forbidden"), "{headers:?}: {status} {body}");
+        assert!(status == 401 && body.contains("problem:unauthorized"), "{headers:?}: {status} {body}");
     }
     assert_eq!(worker.get("/admin/rollback").0, 405, "reading changes nothing");
     assert_eq!(reload(&mut worker).0, 200);
@@ -219,9 +219,11 @@ fn the_way_back_is_open_to_who_may() {
     command.arg("--model").arg(shelf.path()).env_remove("FRAUD_SCORER_ADMIN_TOKEN");
     let mut worker = Running::start(command);
     worker.wait_until_ready();
-    for headers in [&[][..], &[("Authorization", "Bearer ")], &[("X-Forwarded-For", "127.0.0.1")]] {
+    for (headers, expected) in
+        [(&[][..], 403), (&[("Authorization", "Bearer ")], 401), (&[("X-Forwarded-For", "127.0.0.1")], 403)]
+    {
         let (status, body) = worker.post("/admin/reload", headers);
-        assert!(status == 403 && body.contains("FRAUD_SCORER_ADMIN_TOKEN"), "{headers:?}: {status} {body}");
+        assert!(status == expected && body.contains("FRAUD_SCORER_ADMIN_TOKEN"), "{headers:?}: {status} {body}");
     }
     worker.terminate();
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));

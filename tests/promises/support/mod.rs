@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod bundles;
+pub mod certificates;
 pub mod lake;
 pub mod mlflow;
 pub mod process;
