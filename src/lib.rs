@@ -20,6 +20,7 @@
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
+//! | [`digest`] | hashes, in digits |
 //! | [`http_client`] | the one way to ask other services over HTTP |
 //! | [`log_events`] | everything the log can say |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
@@ -32,6 +33,7 @@
 pub mod archive;
 pub mod cli;
 pub mod commands;
+pub mod digest;
 pub mod drift;
 pub mod explain;
 pub mod http;
