@@ -16,6 +16,7 @@
 //! | [`pipeline`] | the straight line from record to verdict |
 //! | [`transaction`] | commits: the two guarantees |
 //! | [`model`] | bundles: verified on load, scored by our kernels or ONNX Runtime |
+//! | [`audit`] | who changed what, in the log and as a chain on a topic |
 //! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |
@@ -31,6 +32,7 @@
 
 #[cfg(feature = "archive")]
 pub mod archive;
+pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod digest;

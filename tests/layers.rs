@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["shutdown", "http_client", "log_events", "digest"],
     &["telemetry"],
     &["kafka"],
+    &["audit"],
     &["transaction"],
     &["model", "drift", "explain", "pipeline"],
     &["worker", "scoring_service", "archive"],

@@ -25,6 +25,7 @@ use rdkafka::ClientConfig;
 use self::audience::Audience;
 use self::display::Display;
 use super::Failure;
+use crate::audit::Audit;
 use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
@@ -100,7 +101,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let listener = runtime.block_on(http::listen(None)).context("cannot listen on loopback")?;
     let address = listener.local_addr()?;
     let scoring = Scoring::new(MAX_MESSAGE_BYTES);
-    let edge = Edge::new(metrics, readiness.clone(), scoring, Admin::new(super::run::admin_token(None)?));
+    let settings = worker_settings(&arguments, client_config(&kafka));
+    let admin = Admin::new(super::run::admin_token(None)?);
+    let edge = Edge::new(metrics, readiness.clone(), scoring, admin, settings.audit.clone());
     runtime.spawn(http::serve(listener, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     {
@@ -114,7 +117,6 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         });
     }
 
-    let settings = worker_settings(&arguments, client_config(&kafka));
     let candidate = Candidate::of_directory(&arguments.model);
     let exchange = open_exchange(&settings, candidate, None, &readiness).map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
@@ -188,6 +190,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
             output: VERDICTS.into(),
             dead_letter: DEAD_LETTERS.into(),
             challenger: None,
+            audit: None,
             create: false,
             partitions: PARTITIONS,
         },
@@ -206,6 +209,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         min_commit_interval: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
         drift: DriftSettings::default(),
+        audit: Audit::new("demo", false),
     }
 }
 

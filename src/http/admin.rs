@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::Edge;
 use super::problem::Problem;
+use crate::audit::Actor;
 use crate::log_events;
 use crate::model::exchange::Exchange;
 
@@ -66,7 +67,7 @@ pub(super) async fn rollback(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    change(edge, peer, headers, |exchange, why| match exchange.rollback(&why) {
+    change(edge, "/admin/rollback", peer, headers, |exchange, actor| match exchange.rollback(&actor) {
         Ok(_) => Json(exchange.status()).into_response(),
         Err(error) => Problem::no_previous_model(error.to_string()).into_response(),
     })
@@ -79,7 +80,7 @@ pub(super) async fn reload(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    change(edge, peer, headers, |exchange, _| match exchange.reload() {
+    change(edge, "/admin/reload", peer, headers, |exchange, actor| match exchange.reload(&actor) {
         Ok(()) => Json(exchange.status()).into_response(),
         Err(refusal) => Problem::model_refused(refusal.to_string()).into_response(),
     })
@@ -89,16 +90,19 @@ pub(super) async fn reload(
 /// Asks whether the request may, then runs `work` where waiting is no harm.
 async fn change(
     edge: Edge,
+    path: &'static str,
     peer: SocketAddr,
     headers: HeaderMap,
-    work: impl FnOnce(&Exchange, String) -> Response + Send + 'static,
+    work: impl FnOnce(&Exchange, Actor) -> Response + Send + 'static,
 ) -> Response {
     if let Err(how) = edge.admin.allows(&headers) {
         log_events::http::AdminRefused { peer, reason: how }.log();
+        edge.audit.denied(peer.ip(), path, how);
         return Problem::forbidden(how).into_response();
     }
     let Some(exchange) = edge.exchange.get().cloned() else { return starting() };
-    let done = tokio::task::spawn_blocking(move || work(&exchange, format!("asked for by {}", peer.ip())));
+    let actor = Actor::new("admin", peer.ip());
+    let done = tokio::task::spawn_blocking(move || work(&exchange, actor));
     done.await.unwrap_or_else(|error| Problem::internal(error.to_string()).into_response())
 }
 

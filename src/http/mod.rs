@@ -43,6 +43,7 @@ use self::connections::Limits;
 use self::events::Feed;
 use self::problem::Problem;
 use self::score::Gate;
+use crate::audit::Audit;
 use crate::log_events;
 use crate::model::ModelError;
 use crate::model::exchange::Exchange;
@@ -62,15 +63,17 @@ pub struct Edge {
     /// Scores those who ask.
     scoring: Scoring,
     admin: Arc<Admin>,
+    /// Where denied tries are told.
+    audit: Audit,
     /// There once the first model is verified.
     exchange: Arc<OnceLock<Exchange>>,
 }
 
 impl Edge {
     /// What is there from the start.
-    pub fn new(metrics: Exposition, readiness: Readiness, scoring: Scoring, admin: Admin) -> Edge {
+    pub fn new(metrics: Exposition, readiness: Readiness, scoring: Scoring, admin: Admin, audit: Audit) -> Edge {
         let (exposing, admin) = (Arc::new(Semaphore::new(1)), Arc::new(admin));
-        Edge { metrics, exposing, readiness, scoring, admin, exchange: Arc::default() }
+        Edge { metrics, exposing, readiness, scoring, admin, audit, exchange: Arc::default() }
     }
 
     /// The worker's models, once there are any: from now on the edge scores, broker or not.
