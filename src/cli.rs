@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use fraud_settings::LogFormat;
 
-use crate::commands::{archive, broker, check, demo, run, score, verify};
+use crate::commands::{archive, audit, broker, check, demo, run, score, verify};
 
 /// Scores card transactions for fraud where they flow: in Kafka.
 #[derive(Debug, Parser)]
@@ -39,6 +39,9 @@ pub enum Command {
     /// Doctor: bundle, ONNX Runtime, broker, topics and settings, one line each; exit 1 on any failure
     #[command(args_override_self = true)]
     Check(check::Arguments),
+    /// Verify the topic of the audit: that no event is missing, changed or doubled; exit 1 where one is
+    #[command(args_override_self = true)]
+    Audit(audit::Arguments),
     /// What run and check start to verify a bundle
     #[command(args_override_self = true, hide = true)]
     Verify(verify::Arguments),

@@ -16,10 +16,12 @@
 //! | [`pipeline`] | the straight line from record to verdict |
 //! | [`transaction`] | commits: the two guarantees |
 //! | [`model`] | bundles: verified on load, scored by our kernels or ONNX Runtime |
+//! | [`audit`] | who changed what, in the log and as a chain on a topic |
 //! | [`drift`] | whether the traffic still looks like the training data |
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
+//! | [`digest`] | hashes, in digits |
 //! | [`http_client`] | the one way to ask other services over HTTP |
 //! | [`log_events`] | everything the log can say |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
@@ -30,8 +32,10 @@
 
 #[cfg(feature = "archive")]
 pub mod archive;
+pub mod audit;
 pub mod cli;
 pub mod commands;
+pub mod digest;
 pub mod drift;
 pub mod explain;
 pub mod http;

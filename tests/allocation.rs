@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fraud_scorer::audit::{Actor, Audit};
 use fraud_scorer::drift::{self, DriftSettings, Pending, Sampler};
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::model::choice::KernelChoice;
@@ -341,9 +342,11 @@ fn a_challenger_allocates_per_batch_and_not_per_record() {
             challenger: ChallengerSettings { share: Share::new(share).unwrap() },
             drift: DriftSettings::default(),
             verification: None,
+            audit: Audit::default(),
         };
         let exchange = Exchange::open(settings, Candidate::of_directory(directory.clone())).unwrap();
-        exchange.challenge(Some(Candidate::of_directory(challenger.to_owned()))).unwrap();
+        let challenger = Some(Candidate::of_directory(challenger.to_owned()));
+        exchange.challenge(challenger, &Actor::configuration()).unwrap();
         let seat = exchange.seat(0);
         let (mut model, mut challenger) = (seat.first().unwrap(), seat.first_challenger().unwrap());
         let shadow = challenger.shadow.as_deref_mut().unwrap();

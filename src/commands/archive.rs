@@ -18,6 +18,7 @@ use crate::archive::columns::Layout;
 use crate::archive::cut::CutPolicy;
 use crate::archive::store::{Refused, Store};
 use crate::archive::{ArchiveError, ArchiveSettings, telemetry};
+use crate::audit::Audit;
 use crate::http;
 use crate::kafka::startup::{Inquiry, StartupError};
 use crate::log_events::archive as events;
@@ -149,7 +150,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     readiness.hold("start", "starting");
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let door = arguments.http.open(DEFAULT_ADDRESS, &runtime)?;
+    let door = arguments.http.open(DEFAULT_ADDRESS, &Audit::default(), &runtime)?;
     runtime.spawn(http::serve_metrics(door, move || metrics.render(), readiness.clone()));
     {
         let _guard = runtime.enter();

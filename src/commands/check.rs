@@ -58,7 +58,7 @@ impl Report {
 }
 
 /// A line of the report; a reader who has seen enough (`… | head`) is no reason to panic.
-fn print(line: std::fmt::Arguments<'_>) {
+pub(super) fn print(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
@@ -218,7 +218,8 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
     };
     let mut found = Vec::new();
     let topics = &settings.topics;
-    let topics = [&topics.input, &topics.output, &topics.dead_letter].into_iter().chain(&topics.challenger);
+    let topics = [&topics.input, &topics.output, &topics.dead_letter].into_iter();
+    let topics = topics.chain(&settings.topics.challenger).chain(&settings.topics.audit);
     let wanted = topics.clone().count();
     for topic in topics {
         match inquiry.partitions(topic, PATIENCE) {
@@ -249,8 +250,10 @@ fn check_kafka(report: &mut Report, settings: &WorkerSettings) {
         ask("fencing of members", inquiry.check_fencing());
     }
     let Some(&(input, expected)) = found.first().filter(|_| found.len() == wanted) else { return };
-    // Dead letters may have as many partitions as they like.
-    for &(output, partitions) in found[1..].iter().filter(|(topic, _)| **topic != settings.topics.dead_letter) {
+    // Dead letters may have as many partitions as they like, and the audit uses the first of its own.
+    let is_free =
+        |topic: &String| *topic == settings.topics.dead_letter || settings.topics.audit.as_ref() == Some(topic);
+    for &(output, partitions) in found[1..].iter().filter(|(topic, _)| !is_free(topic)) {
         if partitions != expected {
             let (input, output) = (input.clone(), output.clone());
             report.bad("topics", StartupError::PartitionCount { input, output, expected, found: partitions });

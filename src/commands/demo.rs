@@ -26,6 +26,7 @@ use self::audience::Audience;
 use self::display::Display;
 use super::Failure;
 use super::http::HttpArguments;
+use crate::audit::Audit;
 use crate::drift::DriftSettings;
 use crate::http::{self, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
@@ -98,7 +99,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
 
     let metrics = metrics::install().context("metrics recorder")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let door = HttpArguments::default().open(http::DEFAULT_ADDRESS, &runtime)?;
+    let settings = worker_settings(&arguments, client_config(&kafka));
+    let door = HttpArguments::default().open(http::DEFAULT_ADDRESS, &settings.audit, &runtime)?;
     let address = door.listener.local_addr()?;
     let edge = Edge::new(metrics, readiness.clone(), Scoring::new(MAX_MESSAGE_BYTES));
     runtime.spawn(http::serve(door, edge.clone()));
@@ -114,7 +116,6 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         });
     }
 
-    let settings = worker_settings(&arguments, client_config(&kafka));
     let candidate = Candidate::of_directory(&arguments.model);
     let exchange = open_exchange(&settings, candidate, None, &readiness).map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
@@ -188,6 +189,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
             output: VERDICTS.into(),
             dead_letter: DEAD_LETTERS.into(),
             challenger: None,
+            audit: None,
             create: false,
             partitions: PARTITIONS,
         },
@@ -206,6 +208,7 @@ fn worker_settings(arguments: &Arguments, kafka: ClientConfig) -> WorkerSettings
         min_commit_interval: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
         drift: DriftSettings::default(),
+        audit: Audit::new("demo", false),
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
 
 use super::Failure;
+use crate::audit::Audit;
 use crate::http::access::{Access, MOST_FILE_BYTES, SHORTEST_TOKEN};
 use crate::http::guard::{Guard, Hosts};
 use crate::http::{Door, Transport, listen};
@@ -49,8 +50,8 @@ pub struct HttpArguments {
 }
 
 impl HttpArguments {
-    /// Opens the door, at `default` where no address was asked for.
-    pub fn open(&self, default: SocketAddr, runtime: &Runtime) -> Result<Door, Failure> {
+    /// Opens the door, at `default` where no address was asked for; denied tries are told to `audit`.
+    pub fn open(&self, default: SocketAddr, audit: &Audit, runtime: &Runtime) -> Result<Door, Failure> {
         let address = self.http.unwrap_or(default);
         let (access, transport) = (self.access(address)?, self.transport()?);
         let listener = runtime
@@ -59,7 +60,7 @@ impl HttpArguments {
             .map_err(Failure::configuration)?;
         log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
         let hosts = Hosts { is_loopback: address.ip().is_loopback(), allowed: self.allowed_hosts.clone() };
-        Ok(Door { listener, transport, guard: Arc::new(Guard { hosts, access }) })
+        Ok(Door { listener, transport, guard: Arc::new(Guard { hosts, access, audit: audit.clone() }) })
     }
 
     fn access(&self, address: SocketAddr) -> Result<Access, Failure> {

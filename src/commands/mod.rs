@@ -3,6 +3,7 @@
 
 #[cfg_attr(not(feature = "archive"), path = "no_archive.rs")]
 pub mod archive;
+pub mod audit;
 pub mod broker;
 pub mod check;
 pub mod demo;
@@ -26,7 +27,8 @@ use crate::telemetry::readiness::Readiness;
 
 /// Runs the command; the exit code is decided here and nowhere else.
 pub fn execute(cli: Cli) -> ExitCode {
-    let level = if matches!(cli.command, Command::Demo(_) | Command::Check(_)) { "warn" } else { "info" };
+    let level =
+        if matches!(cli.command, Command::Demo(_) | Command::Check(_) | Command::Audit(_)) { "warn" } else { "info" };
     fraud_settings::initialise_logging(cli.log_format, level);
     let outcome = match cli.command {
         Command::Run(arguments) => run::execute(arguments),
@@ -35,6 +37,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Archive(arguments) => archive::execute(arguments),
         Command::Score(arguments) => score::execute(arguments),
         Command::Check(arguments) => check::execute(arguments),
+        Command::Audit(arguments) => audit::execute(arguments),
         Command::Verify(arguments) => verify::execute(arguments),
     };
     match outcome {

@@ -10,13 +10,15 @@ use super::Failure;
 use super::http::HttpArguments;
 use super::model::ModelArguments;
 use super::otlp::OtlpArguments;
+use crate::audit::delivery::Delivery;
+use crate::audit::{Action, Actor, Audit, Change, Outcome};
 use crate::drift::DriftSettings;
 use crate::http::{self, Edge};
 use crate::kafka::client::conflict;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
 use crate::model::choice::KernelChoice;
-use crate::model::exchange::{ChallengerSettings, ChallengerSlot, Verification};
+use crate::model::exchange::{ChallengerSettings, ChallengerSlot, ChampionSlot, Verification};
 use crate::model::registry::follower::Follower;
 use crate::model::source::{Candidate, ModelSource};
 use crate::pipeline::shadow::Share;
@@ -27,6 +29,7 @@ use crate::telemetry::metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::spans::export::{Exporter, Names};
 use crate::transaction::Guarantee;
+use crate::worker::service::Outcome as Ended;
 use crate::worker::{StartError, Worker, WorkerSettings, open_exchange};
 
 /// Beyond the drain: how long leaving the group may take before the process ends regardless.
@@ -34,6 +37,9 @@ const LEAVE_GRACE: Duration = Duration::from_secs(5);
 
 /// Of that: how long the last spans may take.
 const SPANS_GRACE: Duration = Duration::from_secs(2);
+
+/// And the last audit events.
+const AUDIT_GRACE: Duration = Duration::from_secs(2);
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,6 +97,11 @@ pub struct WorkerArguments {
     /// [default: none is written]
     #[arg(long, value_name = "TOPIC")]
     pub challenger_topic: Option<String>,
+
+    /// Topic of the audit: who changed what, and who tried to, as a chain of events of each process. Only the workers should
+    /// be able to write there [default: none is written, the log has them]
+    #[arg(long, value_name = "TOPIC")]
+    pub audit_topic: Option<String>,
 
     /// Feature that is the amount at stake: shown by the console, summed up by decision, and where champion and challenger
     /// decide differently
@@ -199,13 +210,16 @@ impl WorkerArguments {
         let topics: Vec<&String> = [&self.input_topic, &self.output_topic, &self.dead_letter_topic]
             .into_iter()
             .chain(&self.challenger_topic)
+            .chain(&self.audit_topic)
             .collect();
         if (1..topics.len()).any(|index| topics[..index].contains(&topics[index])) {
-            let message =
-                "--input-topic, --output-topic, --dead-letter-topic and --challenger-topic must be different topics";
+            let message = "--input-topic, --output-topic, --dead-letter-topic, --challenger-topic and --audit-topic must be \
+                           different topics";
             return Err(Failure::configuration(anyhow::anyhow!("{message}, not {topics:?}")));
         }
+        let instance_id = self.instance_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         Ok(WorkerSettings {
+            audit: Audit::new(&instance_id, self.audit_topic.is_some()),
             kafka: client,
             tokens,
             group: self.group.clone(),
@@ -214,6 +228,7 @@ impl WorkerArguments {
                 output: self.output_topic.clone(),
                 dead_letter: self.dead_letter_topic.clone(),
                 challenger: self.challenger_topic.clone(),
+                audit: self.audit_topic.clone(),
                 create: self.create_topics,
                 partitions: self.partitions,
             },
@@ -224,7 +239,7 @@ impl WorkerArguments {
             key: self.source.model_key.clone(),
             guarantee: self.guarantee,
             threads: usize::from(self.threads),
-            instance_id: self.instance_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            instance_id,
             rescore: self.rescore,
             max_batch: self.max_batch as usize,
             max_message_bytes: self.max_message_bytes as usize,
@@ -251,7 +266,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Some(spans) => Some(Exporter::start(spans, names(&settings), &runtime).map_err(Failure::configuration)?),
         None => None,
     };
-    let door = arguments.http.open(http::DEFAULT_ADDRESS, &runtime)?;
+    let audit = settings.audit.clone();
+    let door = arguments.http.open(http::DEFAULT_ADDRESS, &audit, &runtime)?;
     let edge = Edge::new(metrics, readiness.clone(), Scoring::new(settings.max_message_bytes));
     runtime.spawn(http::serve(door, edge.clone()));
     {
@@ -296,26 +312,35 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Err(error) if error.is_configuration() => return Err(Failure::configuration(error)),
         Err(error) => return Err(Failure::at_run_time(error)),
     };
+    if let Some(topic) = &settings.topics.audit {
+        let (kafka, group, topic) = (settings.kafka.clone(), settings.group.clone(), topic.clone());
+        audit
+            .deliver(Delivery { kafka, group, topic, readiness: readiness.clone() })
+            .context("cannot start a thread")?;
+    }
     let registry = opened.registered.as_ref().map(|from| from.registry.clone());
     if let Some(ModelSource::Registry(model)) = &arguments.worker.challenger {
         let registry = match registry {
             Some(registry) => registry,
             None => Arc::new(arguments.worker.source.registry().map_err(Failure::configuration)?),
         };
-        let slot = Arc::new(ChallengerSlot(exchange.clone()));
+        let slot = Arc::new(ChallengerSlot(exchange.clone(), Actor::new("registry", registry.host())));
         let follower = Follower::new(registry, model.clone(), None, slot, readiness.clone());
         // The first look is now, not after the first pause.
         follower.wake().notify_one();
         runtime.spawn(follower.run(shutdown.clone()));
     }
     if let Some(from) = opened.registered.filter(|from| from.moves()) {
-        let offer = Arc::new(exchange);
+        let offer = Arc::new(ChampionSlot(exchange, Actor::new("registry", from.registry.host())));
         let follower = Follower::new(from.registry, from.model, Some(from.fetched), offer, readiness.clone());
         follower.wake().notify_one();
         runtime.spawn(follower.run(shutdown.clone()));
     }
-    while !shutdown.wait(Duration::from_millis(500)) {}
+    while !shutdown.wait(Duration::from_millis(500)) {
+        audit.tell_denied(false);
+    }
     let outcome = worker.join();
+    end_audit(&audit, &outcome);
     if let Some(exporter) = exporter {
         runtime.block_on(exporter.finish(SPANS_GRACE));
     }
@@ -330,6 +355,20 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     log_events::lifecycle::Drained {}.log();
     Ok(())
+}
+
+/// The last events: denied tries that were not told yet, and how the worker ended.
+fn end_audit(audit: &Audit, ended: &Ended) {
+    audit.tell_denied(true);
+    let failures = ended.failures.join("; ");
+    let reason = match ended.undrained {
+        _ if !failures.is_empty() => failures.as_str(),
+        0 => "asked to stop; everything read was committed",
+        _ => "asked to stop; not everything read was committed",
+    };
+    let (action, outcome) = (Action::Stop, Outcome::Done);
+    audit.record(&Actor::process(), &Change { action, outcome, target: "worker", before: None, after: None, reason });
+    audit.close(AUDIT_GRACE);
 }
 
 /// What spans call the worker's topics.

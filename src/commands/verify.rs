@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Failure;
+use crate::audit::Audit;
 use crate::drift::DriftSettings;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, ExchangeSettings, verify_here};
@@ -62,6 +63,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         challenger: ChallengerSettings { share: Share::ALL },
         drift: DriftSettings::default(),
         verification: None,
+        audit: Audit::default(),
     };
     verify_here(&settings, candidate, arguments.most_bytes).map_err(|refusal| {
         let _ = writeln!(std::io::stdout(), "{refusal}");

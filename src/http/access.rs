@@ -7,12 +7,13 @@
 //! A token is compared by its digest, so where two begin to differ shows nowhere. Browsers cannot be told to send a bearer
 //! token, so a token is also taken as the password of HTTP Basic (RFC 7617), with any user name.
 
-use std::fmt;
-
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
+
+use super::connections::Peer;
+use crate::audit::Actor;
 
 /// Characters that a token has at least: what can be guessed is no secret.
 pub const SHORTEST_TOKEN: usize = 16;
@@ -94,17 +95,16 @@ impl Principal {
         self.rights.contains(&right)
     }
 
+    /// Who it is for the audit.
+    pub fn actor(&self, peer: &Peer) -> Actor {
+        match self.role {
+            Some(role) => Actor::new(role.name(), format_args!("{} at {}", self.name, peer.address.ip())),
+            None => Actor::unknown(peer.address.ip()),
+        }
+    }
+
     fn of(entry: &Entry) -> Principal {
         Principal { name: entry.name.clone(), role: Some(entry.role), rights: entry.role.entry().2 }
-    }
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.role {
-            Some(role) => write!(formatter, "{} ({})", self.name, role.name()),
-            None => formatter.write_str("a caller without credentials"),
-        }
     }
 }
 

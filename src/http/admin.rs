@@ -8,6 +8,7 @@ use super::Edge;
 use super::access::Principal;
 use super::connections::Peer;
 use super::problem::Problem;
+use crate::audit::Actor;
 use crate::model::exchange::Exchange;
 
 /// `GET /model`: what serves, what did, and what happened.
@@ -24,7 +25,7 @@ pub(super) async fn rollback(
     Extension(peer): Extension<Peer>,
     Extension(principal): Extension<Principal>,
 ) -> Response {
-    change(edge, &peer, &principal, |exchange, why| match exchange.rollback(&why) {
+    change(edge, &peer, &principal, |exchange, actor| match exchange.rollback(&actor) {
         Ok(_) => Json(exchange.status()).into_response(),
         Err(error) => Problem::no_previous_model(error.to_string()).into_response(),
     })
@@ -37,23 +38,23 @@ pub(super) async fn reload(
     Extension(peer): Extension<Peer>,
     Extension(principal): Extension<Principal>,
 ) -> Response {
-    change(edge, &peer, &principal, |exchange, _| match exchange.reload() {
+    change(edge, &peer, &principal, |exchange, actor| match exchange.reload(&actor) {
         Ok(()) => Json(exchange.status()).into_response(),
         Err(refusal) => Problem::model_refused(refusal.to_string()).into_response(),
     })
     .await
 }
 
-/// Runs `work` where waiting is no harm; its text says who asked.
+/// Runs `work`, which hears who asked, where waiting is no harm.
 async fn change(
     edge: Edge,
     peer: &Peer,
     principal: &Principal,
-    work: impl FnOnce(&Exchange, String) -> Response + Send + 'static,
+    work: impl FnOnce(&Exchange, Actor) -> Response + Send + 'static,
 ) -> Response {
     let Some(exchange) = edge.exchange.get().cloned() else { return starting() };
-    let why = format!("asked for by {principal} at {}", peer.address.ip());
-    let done = tokio::task::spawn_blocking(move || work(&exchange, why));
+    let actor = principal.actor(peer);
+    let done = tokio::task::spawn_blocking(move || work(&exchange, actor));
     done.await.unwrap_or_else(|error| Problem::internal(error.to_string()).into_response())
 }
 

@@ -21,8 +21,8 @@ use axum::response::{IntoResponse, Response};
 use super::access::{Access, Denied, Principal, Right};
 use super::connections::Peer;
 use super::problem::Problem;
+use crate::audit::{Actor, Audit};
 use crate::http_client;
-use crate::log_events;
 
 /// Whose requests are answered.
 pub struct Guard {
@@ -30,6 +30,8 @@ pub struct Guard {
     pub hosts: Hosts,
     /// To whom.
     pub access: Access,
+    /// Where denied tries are told.
+    pub audit: Audit,
 }
 
 impl Guard {
@@ -48,16 +50,17 @@ impl Guard {
         if let Some(problem) = refusal(request.method(), request.uri(), request.headers(), &self.hosts) {
             return Err(problem);
         }
-        let peer = request.extensions().get::<Peer>();
-        let names = peer.map_or(&[][..], |peer| &peer.certificate_names);
-        let denied = |who: &dyn std::fmt::Display, denied| {
-            log_events::http::Denied { peer: &peer.map_or_else(String::new, |peer| peer.address.to_string()), who }
-                .log();
-            problem(denied, right)
+        // Each connection has one.
+        let Some(peer) = request.extensions().get::<Peer>() else { return Err(Problem::internal("no peer")) };
+        let denied = |actor: Actor, denied| {
+            let problem = problem(denied, right);
+            self.audit.denied(&actor, request.uri().path(), problem.detail());
+            problem
         };
-        let principal = self.access.principal(request.headers(), names);
-        let principal = principal.map_err(|reason| denied(&"unknown credentials", reason))?;
-        self.access.allows(&principal, right).map_err(|reason| denied(&principal, reason))?;
+        let principal = self.access.principal(request.headers(), &peer.certificate_names);
+        let principal = principal.map_err(|reason| denied(Actor::unknown(peer.address.ip()), reason))?;
+        let allowed = self.access.allows(&principal, right);
+        allowed.map_err(|reason| denied(principal.actor(peer), reason))?;
         Ok(principal)
     }
 }

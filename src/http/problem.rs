@@ -132,6 +132,11 @@ impl Problem {
         Problem::of("internal", detail)
     }
 
+    /// What it says to people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         self.status

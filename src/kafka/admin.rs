@@ -51,7 +51,7 @@ unsafe fn answer(
     }
 }
 
-/// Creates a topic with the broker's default replication.
+/// Creates a topic with the broker's default replication, and these settings.
 ///
 /// # Errors
 /// No answer, or the broker's refusal.
@@ -59,15 +59,22 @@ pub fn create_topic<R: Membership>(
     client: &NativeConsumer<R>,
     topic: &str,
     partitions: i32,
+    settings: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<(), Failure> {
     let name = c_string(topic)?;
+    let strings = |(name, value): &(&str, &str)| Ok((c_string(name)?, c_string(value)?));
+    let settings = settings.iter().map(strings).collect::<Result<Vec<_>, Failure>>()?;
     let invalid = |_| Failure::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__INVALID_ARG as c_int);
     let mut text = [0; 256];
     // SAFETY: strings and arrays are valid for the calls, which copy them; the result belongs to the event.
     unsafe {
         let new = sys::rd_kafka_NewTopic_new(name.as_ptr(), partitions, -1, text.as_mut_ptr(), text.len());
         let mut new = NonNull::new(new).ok_or(()).map_err(invalid)?.as_ptr();
+        for (name, value) in &settings {
+            // Refuses only what is no string at all.
+            sys::rd_kafka_NewTopic_set_config(new, name.as_ptr(), value.as_ptr());
+        }
         let event = answer(client.as_ptr(), timeout, |queue| {
             sys::rd_kafka_CreateTopics(client.as_ptr(), &mut new, 1, std::ptr::null(), queue);
         });

@@ -18,6 +18,8 @@ const LOOKED_THROUGH: i64 = 10_000;
 /// A record that was looked at.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// Where it stands in its partition.
+    pub offset: i64,
     /// Kafka timestamp, epoch milliseconds.
     pub timestamp: Option<i64>,
     /// Its value, empty where it has none.
@@ -85,8 +87,18 @@ impl Look {
         self.0.ends(topic, partitions, timeout)
     }
 
-    /// Reads from an offset on until the end, or until `on` has seen enough.
-    fn read(
+    /// The first offset of a partition and the one behind its last record; an empty log is asked for twice
+    /// (see [`NativeConsumer::watermarks`]).
+    pub fn bounds(&self, topic: &str, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
+        let (low, high) = self.0.watermarks(topic, partition, timeout)?;
+        if low < high || high == 0 {
+            return Ok((low, high));
+        }
+        self.0.watermarks(topic, partition, timeout).map(|(again, high)| (low.min(again), high))
+    }
+
+    /// Reads from an offset on until the end, or until `on` has seen enough and returns `false`.
+    pub fn read(
         &self,
         topic: &str,
         partition: i32,
@@ -109,7 +121,7 @@ impl Look {
             match polled.entry() {
                 Entry::Record(record) => {
                     let value = record.payload().unwrap_or_default().to_vec();
-                    if !on(Seen { timestamp: record.timestamp(), value }) {
+                    if !on(Seen { offset: record.offset(), timestamp: record.timestamp(), value }) {
                         return Ok(());
                     }
                 }

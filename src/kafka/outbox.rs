@@ -157,11 +157,13 @@ pub enum Kind {
     DeadLetter,
     /// A verdict beside that of the challenger.
     Comparison,
+    /// Who changed what; by a producer of its own.
+    Audit,
 }
 
 impl Kind {
     /// All of them; the index of each is `kind as usize`.
-    pub const ALL: [Kind; 3] = [Kind::Verdict, Kind::DeadLetter, Kind::Comparison];
+    pub const ALL: [Kind; 4] = [Kind::Verdict, Kind::DeadLetter, Kind::Comparison, Kind::Audit];
 
     /// Tags of one batch: room for every kind.
     const TAGS: usize = 4;

@@ -20,6 +20,12 @@ use crate::shutdown::Shutdown;
 /// How long one question to the broker may take before it is asked again.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Settings of a topic that is made: names and values.
+type TopicSettings = &'static [(&'static str, &'static str)];
+
+/// A topic that forgets nothing: neither by age nor by size, nor by key.
+const KEPT: TopicSettings = &[("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+
 /// The topics of a worker and how missing ones are made.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -31,6 +37,8 @@ pub struct Topics {
     pub dead_letter: String,
     /// Where comparisons with the challenger go, if anywhere.
     pub challenger: Option<String>,
+    /// Where audit events go, if anywhere.
+    pub audit: Option<String>,
     /// Create what is missing.
     pub create: bool,
     /// Partitions of a created input topic; a created output takes the input's count.
@@ -282,15 +290,16 @@ impl Inquiry {
 
     /// Holds the topics against what a worker needs; creates missing ones where allowed.
     pub fn prepare(&self, topics: &Topics, shutdown: &Shutdown) -> Result<Partitions, StartupError> {
-        let require = |topic: &str, partitions: i32| -> Result<i32, StartupError> {
+        let require_with = |topic: &str, partitions: i32, settings: TopicSettings| -> Result<i32, StartupError> {
             if let Some(found) = self.wait_for_partitions(topic, shutdown)? {
                 return Ok(found);
             }
             if !topics.create {
                 return Err(StartupError::MissingTopic { topic: topic.into(), brokers: self.brokers.clone() });
             }
-            self.create(topic, partitions, shutdown)
+            self.create(topic, partitions, settings, shutdown)
         };
+        let require = |topic: &str, partitions: i32| require_with(topic, partitions, &[]);
         let input = require(&topics.input, topics.partitions)?;
         for output in [Some(&topics.output), topics.challenger.as_ref()].into_iter().flatten() {
             let found = require(output, input)?;
@@ -300,13 +309,22 @@ impl Inquiry {
             }
         }
         let dead_letter = require(&topics.dead_letter, input)?;
+        if let Some(audit) = &topics.audit {
+            require_with(audit, 1, KEPT)?;
+        }
         self.compare_size_limits(topics);
         Ok(Partitions { input, dead_letter })
     }
 
-    fn create(&self, topic: &str, partitions: i32, shutdown: &Shutdown) -> Result<i32, StartupError> {
+    fn create(
+        &self,
+        topic: &str,
+        partitions: i32,
+        settings: TopicSettings,
+        shutdown: &Shutdown,
+    ) -> Result<i32, StartupError> {
         let refuse = |reason: String| StartupError::CannotCreate { topic: topic.into(), reason };
-        match admin::create_topic(&self.consumer, topic, partitions, TIMEOUT) {
+        match admin::create_topic(&self.consumer, topic, partitions, settings, TIMEOUT) {
             Ok(()) => log_events::kafka::TopicCreated { topic, partitions }.log(),
             Err(failure) if failure.code == RDKafkaErrorCode::TopicAlreadyExists => {} // another worker was faster
             Err(failure) => return Err(refuse(failure.reason)),

@@ -8,10 +8,6 @@ use super::log_events;
 log_events! {
     target: "fraud_scorer::http";
 
-    /// Credentials that are missing or unknown, or a role that may not do this.
-    warn "denied" "a request was denied" (at most every 1 s)
-    Denied<'a> { peer: &'a str as value, who: &'a dyn Display as display }
-
     /// Certificate or key changed, and are used from now on.
     info "tls-reloaded" "the certificate was read again"
     TlsReloaded<'a> { file: &'a dyn Display as display }

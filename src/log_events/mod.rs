@@ -17,6 +17,7 @@
 mod limit;
 
 pub mod archive;
+pub mod audit;
 pub mod drift;
 pub mod http;
 pub mod kafka;
@@ -62,6 +63,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Definition> {
         pipeline::DEFINITIONS,
         model::DEFINITIONS,
         drift::DEFINITIONS,
+        audit::DEFINITIONS,
         http::DEFINITIONS,
         tracing::DEFINITIONS,
         archive::DEFINITIONS,

@@ -7,13 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::ModelError;
 use super::choice::{KernelChoice, ModelEngine};
 use super::manifest::Manifest;
 use super::scorer::{OnnxScorer, Scorer};
-use super::trust::{Demands, hexadecimal};
+use super::trust::Demands;
+use crate::digest::sha256;
 use crate::log_events;
 use crate::pipeline::decode::{Decoder, Rows};
 
@@ -58,7 +57,7 @@ impl Bundle {
         demands.check_files(directory, &manifest)?;
         let path = directory.join(&manifest.model);
         let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
-        let found = hexadecimal(&Sha256::digest(&model));
+        let found = sha256(&model);
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
         }

@@ -39,13 +39,14 @@ pub use self::challenger::{ChallengerSettings, ThreadChallenger};
 pub use self::gates::{Gate, Refusal};
 use self::history::{Event, Happened, History};
 pub use self::loaded::{LoadedModel, Shown, ThreadModel};
-pub use self::offers::ChallengerSlot;
+pub use self::offers::{ChallengerSlot, ChampionSlot};
 pub use self::samples::Samples;
 use self::shelves::{Numbered, Shelves};
 pub use self::verification::{Verification, verify_here};
 use super::choice::KernelChoice;
 use super::source::Candidate;
 use super::trust::ModelKey;
+use crate::audit::{Action, Actor, Audit, Change, Outcome};
 use crate::drift::{self, DriftSettings};
 use crate::log_events;
 use crate::pipeline::shadow::Challenger;
@@ -81,6 +82,8 @@ pub struct ExchangeSettings {
     pub drift: DriftSettings,
     /// Where candidates are verified before they are loaded; `None`: here alone.
     pub verification: Option<Verification>,
+    /// Where changes are told.
+    pub audit: Audit,
 }
 
 /// There is no model to go back to.
@@ -132,7 +135,14 @@ pub struct Status {
 impl Exchange {
     /// Verifies the first model and prepares it for every thread.
     pub fn open(settings: ExchangeSettings, candidate: Candidate) -> Result<Exchange, Refusal> {
-        let (model, items) = prepare(&settings, &Samples::default(), candidate, 1, &[])?;
+        let origin = candidate.origin.clone();
+        let start = |outcome, after: Option<&str>, reason: &str| {
+            let change = Change { action: Action::Start, outcome, target: &origin, before: None, after, reason };
+            settings.audit.record(&Actor::configuration(), &change);
+        };
+        let prepared = prepare(&settings, &Samples::default(), candidate, 1, &[]);
+        let (model, items) = prepared.inspect_err(|refusal| start(Outcome::Refused, None, &refusal.to_string()))?;
+        start(Outcome::Done, Some(&model.described()), "the first model");
         let shelves = Shelves::new(settings.threads);
         shelves.stock(items);
         shelves.want(model.number);
@@ -179,8 +189,8 @@ impl Exchange {
     }
 
     /// Puts the candidate into service if it passes every gate. Takes seconds of computing: not to be called on a
-    /// scoring thread. A candidate that is what serves changes nothing.
-    pub fn offer(&self, candidate: Candidate) -> Result<(), Refusal> {
+    /// scoring thread. A candidate that is what serves changes nothing. `actor` is who offers it.
+    pub fn offer(&self, candidate: Candidate, actor: &Actor) -> Result<(), Refusal> {
         let inner = &*self.inner;
         let _offering = lock(&inner.offering);
         let began = Instant::now();
@@ -204,6 +214,7 @@ impl Exchange {
                 }
                 .log();
                 Instruments::default().swap(SwapResult::Refused);
+                inner.refused(actor, Action::Swap, &origin, Some(&serving), &reason);
                 inner.state().history.add(Happened::Refused, from, origin, reason, began.elapsed());
                 return Err(refusal);
             }
@@ -227,6 +238,7 @@ impl Exchange {
         show(&model);
         inner.look_at_challenger(&model);
         Instruments::default().swap(SwapResult::Swapped);
+        inner.changed(actor, Action::Swap, &origin, (Some(&serving), Some(&model)), "passed the gates");
         drop(turn);
         let behind = wait_until_taken_up(&inner.shelves, model.number, TAKE_UP_PATIENCE);
         // Not before: the way back must stay prepared, and what is given back late is dropped the next time. A rollback
@@ -246,37 +258,48 @@ impl Exchange {
     }
 
     /// Verifies the directory of the serving model again, and swaps to what it holds now.
-    pub fn reload(&self) -> Result<(), Refusal> {
-        let candidate = self.serving().candidate.clone();
+    pub fn reload(&self, actor: &Actor) -> Result<(), Refusal> {
+        let serving = self.serving();
+        let candidate = serving.candidate.clone();
         if candidate.registered.is_some() {
             let reason = "what serves comes from the registry: move its alias, or go back by POST /admin/rollback";
+            self.inner.refused(actor, Action::Swap, &candidate.origin, Some(&serving), reason);
             return Err(Refusal::new(Gate::Manifest, reason).of(&candidate.origin));
         }
-        self.offer(candidate)
+        self.offer(candidate, actor)
     }
 
-    /// Puts the model before this one back into service; `why` stands in log and history.
-    pub fn rollback(&self, why: &str) -> Result<Arc<LoadedModel>, NoPrevious> {
+    /// Puts the model before this one back into service; `actor` stands in log and history.
+    pub fn rollback(&self, actor: &Actor) -> Result<Arc<LoadedModel>, NoPrevious> {
         let inner = &*self.inner;
+        let why = format!("asked for by {}", actor.peer);
         let turn = lock(&inner.turn);
         let began = Instant::now();
-        let (model, from) = {
+        let previous = inner.state().previous.clone();
+        let Some(model) = previous else {
+            let serving = self.serving();
+            let reason = NoPrevious.to_string();
+            inner.refused(actor, Action::Rollback, &serving.candidate.origin, Some(&serving), &reason);
+            return Err(NoPrevious);
+        };
+        let from = {
             let mut state = inner.state();
-            let model = state.previous.clone().ok_or(NoPrevious)?;
             let from = std::mem::replace(&mut state.serving, model.clone());
             state.previous = Some(from.clone());
             state.rolled_back_from = Some(from.clone());
             inner.shelves.want(model.number);
-            state.history.add(Happened::RolledBack, from.id(), model.id(), why.to_owned(), began.elapsed());
-            (model, from)
+            state.history.add(Happened::RolledBack, from.id(), model.id(), why.clone(), began.elapsed());
+            from
         };
         show(&model);
         inner.look_at_challenger(&model);
         Instruments::default().swap(SwapResult::RolledBack);
+        let target = &model.candidate.origin;
+        inner.changed(actor, Action::Rollback, target, (Some(&from), Some(&model)), "the model before is asked for");
         drop(turn);
         let behind = wait_until_taken_up(&inner.shelves, model.number, ROLLBACK_PATIENCE);
         let (took, threads_behind) = (began.elapsed(), behind);
-        log_events::model::RolledBack { from: &from.id(), to: &model.id(), why, took, threads_behind }.log();
+        log_events::model::RolledBack { from: &from.id(), to: &model.id(), why: &why, took, threads_behind }.log();
         Ok(model)
     }
 
@@ -297,6 +320,27 @@ impl Exchange {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Tells the audit of a change, from the one model to the other.
+    fn changed(
+        &self,
+        actor: &Actor,
+        action: Action,
+        target: &str,
+        (before, after): (Option<&LoadedModel>, Option<&LoadedModel>),
+        reason: &str,
+    ) {
+        let (before, after) = (before.map(LoadedModel::described), after.map(LoadedModel::described));
+        let (before, after) = (before.as_deref(), after.as_deref());
+        self.settings.audit.record(actor, &Change { action, outcome: Outcome::Done, target, before, after, reason });
+    }
+
+    /// Tells the audit that the model there is stays, and why.
+    fn refused(&self, actor: &Actor, action: Action, target: &str, before: Option<&LoadedModel>, reason: &str) {
+        let before = before.map(LoadedModel::described);
+        let (outcome, before) = (Outcome::Refused, before.as_deref());
+        self.settings.audit.record(actor, &Change { action, outcome, target, before, after: None, reason });
     }
 }
 

@@ -283,6 +283,11 @@ impl Registry {
         self.client.server().as_str()
     }
 
+    /// The server's host, as the audit has it.
+    pub fn host(&self) -> &str {
+        self.client.server().host_str().unwrap_or_default()
+    }
+
     /// Which version `model` names now.
     ///
     /// # Errors

@@ -196,8 +196,8 @@ pub trait Offer: Send + Sync {
     /// The registered version that serves now; `None` for a bundle that came from elsewhere.
     fn serving(&self) -> Option<Registered>;
 
-    /// A candidate was found, but its files are no bundle, so that it cannot even be offered.
-    fn unfit(&self) {}
+    /// A version was found at `origin`, but its files are no bundle, so that it cannot even be offered.
+    fn unfit(&self, _origin: &str, _reason: &str) {}
 
     /// The alias that led here names no version any more. A champion goes on; a challenger's slot may empty itself.
     fn withdrawn(&self) {}

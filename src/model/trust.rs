@@ -7,7 +7,6 @@
 //! The digital signature is of the manifest alone and is looked at before anything of the bundle is parsed; the manifest has the
 //! hashes of the rest. Signatures are minisign's (<https://jedisct1.github.io/minisign/>): `minisign -S -m manifest.toml`.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -18,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::ModelError;
 use super::manifest::Manifest;
+use crate::digest::hexadecimal;
 use crate::log_events;
 
 /// The largest public key and signature that are read, bytes: minisign's have some 300.
@@ -116,14 +116,6 @@ impl Demands {
         }
         Ok(())
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn hash(path: &Path) -> std::io::Result<String> {

@@ -44,8 +44,8 @@ impl Refusals {
                         *letter = Some((reason, before + 1));
                     }
                 }
-                // A comparison is done without.
-                Kind::Comparison => {}
+                // A comparison is done without, and no scoring thread sends the other.
+                Kind::Comparison | Kind::Audit => {}
             }
         }
     }

@@ -50,15 +50,15 @@ mod tests {
         limits.learn([0; KINDS]);
         assert_eq!(limits, SizeLimits { batch_bytes: 1_000_000, refused: [usize::MAX; KINDS] });
         // Verdicts of 300 bytes refused together: no verdict is too large, the batch was.
-        limits.learn([300, 0, 0]);
+        limits.learn([300, 0, 0, 0]);
         assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX; KINDS] });
         // A dead letter larger than a batch travelled alone.
-        limits.learn([0, 500_000, 0]);
-        assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX, 500_000, usize::MAX] });
+        limits.learn([0, 500_000, 0, 0]);
+        assert_eq!(limits, SizeLimits { batch_bytes: 250_000, refused: [usize::MAX, 500_000, usize::MAX, usize::MAX] });
         // One below the batch's size may have had company: next time it will not.
-        limits.learn([200_000, 0, 0]);
+        limits.learn([200_000, 0, 0, 0]);
         assert_eq!(limits.batch_bytes, 200_000);
-        limits.learn([200_000, 0, 0]);
-        assert_eq!(limits, SizeLimits { batch_bytes: 200_000, refused: [200_000, 500_000, usize::MAX] });
+        limits.learn([200_000, 0, 0, 0]);
+        assert_eq!(limits, SizeLimits { batch_bytes: 200_000, refused: [200_000, 500_000, usize::MAX, usize::MAX] });
     }
 }

@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 
 use super::thread::{Ended, ScoringThread, ThreadSettings};
 use super::watch::Watcher;
+use crate::audit::{Actor, Audit};
 use crate::drift::DriftSettings;
 use crate::kafka::client;
 use crate::kafka::oauth;
@@ -73,6 +74,8 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// How drift is watched.
     pub drift: DriftSettings,
+    /// Where changes are told.
+    pub audit: Audit,
 }
 
 impl WorkerSettings {
@@ -88,6 +91,7 @@ impl WorkerSettings {
             challenger: self.challengers,
             drift: self.drift,
             verification: self.verification.clone(),
+            audit: self.audit.clone(),
         }
     }
 }
@@ -155,7 +159,7 @@ pub fn open_exchange(
     }
     .log();
     // Refused or not, verdicts do without it: the exchange has logged why.
-    let _ = exchange.challenge(challenger);
+    let _ = exchange.challenge(challenger, &Actor::configuration());
     Ok(exchange)
 }
 

@@ -9,6 +9,7 @@
 //! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
 //! - `hostile`: nothing that strangers send takes the memory, the partition or the health of a worker
 //! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers
+//! - `audit`: who changed what is on a topic, whatever it is that is away, and what is missing there is named
 //! - `shutdown`: SIGTERM drains and leaves within two seconds
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
@@ -29,6 +30,7 @@
 
 mod access;
 mod archive;
+mod audit;
 mod challenger;
 mod drift;
 mod elections;

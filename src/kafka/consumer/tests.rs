@@ -74,7 +74,8 @@ fn what_is_committed_comes_back() {
 #[test]
 fn what_a_cluster_does_not_know_is_a_failure_in_words() {
     // librdkafka's mock cluster has no controller's requests.
-    let refused = admin::create_topic(&client(), "new", 1, Duration::from_secs(2)).expect_err("no answer");
+    let refused = admin::create_topic(&client(), "new", 1, &[("retention.ms", "-1")], Duration::from_secs(2))
+        .expect_err("no answer");
     assert!(!refused.reason.is_empty());
     assert_eq!(admin::max_message_bytes(&client(), "t", Duration::from_secs(2)), None);
 }

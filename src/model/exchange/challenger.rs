@@ -16,6 +16,7 @@ use super::history::Happened;
 use super::loaded::{LoadedModel, Shown};
 use super::shelves::{Numbered, Shelves};
 use super::{Exchange, Inner, TAKE_UP_PATIENCE, lock, wait_until_taken_up};
+use crate::audit::{Action, Actor};
 use crate::log_events;
 use crate::model::bundle::Bundle;
 use crate::model::source::Candidate;
@@ -75,6 +76,10 @@ impl ShownChallenger {
     }
 }
 
+fn model_of(challenger: &Option<Arc<Challenger>>) -> Option<&LoadedModel> {
+    challenger.as_ref().map(|challenger| &challenger.model)
+}
+
 /// Why the challenger cannot score the serving model's rows.
 fn unfit(serving: &LoadedModel, challenger: &LoadedModel) -> Option<String> {
     Columns::between(&serving.manifest.features, &challenger.manifest.features).err()
@@ -82,8 +87,8 @@ fn unfit(serving: &LoadedModel, challenger: &LoadedModel) -> Option<String> {
 
 impl Exchange {
     /// Lets the candidate score in the shadow from now on if it passes the gates, or nobody. Takes seconds of computing,
-    /// as [`Exchange::offer`] does. What is refused changes nothing.
-    pub fn challenge(&self, candidate: Option<Candidate>) -> Result<(), Refusal> {
+    /// as [`Exchange::offer`] does. What is refused changes nothing. `actor` is who asks for it.
+    pub fn challenge(&self, candidate: Option<Candidate>, actor: &Actor) -> Result<(), Refusal> {
         let inner = &*self.inner;
         let _offering = lock(&inner.offering);
         let began = Instant::now();
@@ -112,6 +117,7 @@ impl Exchange {
                 }
                 .log();
                 let (reason, took) = (refusal.to_string(), began.elapsed());
+                inner.refused(actor, Action::Challenger, &origin, model_of(&before), &reason);
                 inner.state().history.add(Happened::ChallengerRefused, from, origin, reason, took);
                 return Err(refusal);
             }
@@ -119,6 +125,9 @@ impl Exchange {
         inner.challengers.stock(items);
         let (to, took) = (id(&challenger), began.elapsed());
         let labels = challenger.as_ref().map(|challenger| challenger.model.labels());
+        let target = model_of(&challenger).or(model_of(&before)).map_or("", |model| &model.candidate.origin);
+        let reason = if challenger.is_some() { "passed the gates" } else { "withdrawn" };
+        inner.changed(actor, Action::Challenger, target, (model_of(&before), model_of(&challenger)), reason);
         {
             let mut state = inner.state();
             state.challenger = challenger;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::ExchangeSettings;
 use super::gates::{Gate, Refusal};
 use super::shelves::Numbered;
+use crate::audit::event;
 use crate::drift::DriftMonitor;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
@@ -59,6 +60,12 @@ impl LoadedModel {
     /// `name@version`, as in headers and logs.
     pub fn id(&self) -> String {
         self.manifest.id()
+    }
+
+    /// Name, version, hash and thresholds, as the audit has them.
+    pub(super) fn described(&self) -> String {
+        let thresholds = &self.manifest.thresholds;
+        event::model(&self.id(), &self.manifest.sha256, thresholds.review(), thresholds.decline())
     }
 
     /// What `fraud-training retrain` writes down, in milliseconds since 1970; here in seconds.

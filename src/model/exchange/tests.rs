@@ -17,7 +17,12 @@ fn settings() -> ExchangeSettings {
         challenger: ChallengerSettings { share: Share::ALL },
         drift: DriftSettings::default(),
         verification: None,
+        audit: Audit::default(),
     }
+}
+
+fn actor() -> Actor {
+    Actor::new("admin", "127.0.0.1")
 }
 
 fn bundle(name: &str) -> Candidate {
@@ -67,12 +72,12 @@ fn a_registered_model_has_the_registrys_version_and_must_agree_in_name() {
     let exchange = Exchange::open(settings(), registered("fraud", "7")).unwrap();
     assert_eq!(exchange.serving().id(), "fraud@7");
     assert_eq!(exchange.seat(0).first().unwrap().model.id(), "fraud@7");
-    let refusal = exchange.offer(registered("other", "8")).unwrap_err();
+    let refusal = exchange.offer(registered("other", "8"), &actor()).unwrap_err();
     assert_eq!((refusal.gate, refusal.origin.as_str()), (Gate::Manifest, "mlflow:other@champion"));
     assert!(refusal.reason.contains("\"other\"") && refusal.reason.contains("\"fraud\""), "{refusal}");
-    let refusal = exchange.reload().unwrap_err();
+    let refusal = exchange.reload(&actor()).unwrap_err();
     assert!(refusal.reason.contains("alias"), "{refusal}");
-    assert_eq!(exchange.rollback("a test").unwrap_err(), NoPrevious);
+    assert_eq!(exchange.rollback(&actor()).unwrap_err(), NoPrevious);
     assert_eq!(exchange.serving().id(), "fraud@7");
 }
 
@@ -91,14 +96,14 @@ fn a_challenger_comes_and_goes_and_rests_where_it_does_not_fit() {
     let shown = |exchange: &Exchange| serde_json::to_value(exchange.status()).unwrap();
 
     let asking = exchange.clone();
-    let offered = spawn(move || asking.challenge(Some(bundle("fraud-lr"))));
+    let offered = spawn(move || asking.challenge(Some(bundle("fraud-lr")), &actor()));
     turns(&seat, &mut mine, &mut shadow, |_, shadow| shadow.shadow.is_some());
     offered.join().unwrap().unwrap();
     assert!(shadow.shadow.as_ref().unwrap().is_active());
     assert_eq!(shown(&exchange)["challenger"]["name"], "fraud-lr");
 
     let asking = exchange.clone();
-    let offered = spawn(move || asking.offer(other));
+    let offered = spawn(move || asking.offer(other, &actor()));
     turns(&seat, &mut mine, &mut shadow, |mine, _| mine.model.id() == "fraud@2");
     offered.join().unwrap().unwrap();
     assert!(!shadow.shadow.as_ref().unwrap().is_active());
@@ -107,14 +112,14 @@ fn a_challenger_comes_and_goes_and_rests_where_it_does_not_fit() {
     assert!(challenger["reason"].as_str().unwrap().contains("it wants V10,"), "{challenger}");
 
     let asking = exchange.clone();
-    let back = spawn(move || asking.rollback("a test"));
+    let back = spawn(move || asking.rollback(&actor()));
     turns(&seat, &mut mine, &mut shadow, |mine, _| mine.model.id() == "fraud@1");
     assert_eq!(back.join().unwrap().unwrap().id(), "fraud@1");
     assert!(shadow.shadow.as_ref().unwrap().is_active(), "it goes on");
     assert_eq!(shown(&exchange)["rolled_back_from"], "fraud@2");
 
     let asking = exchange.clone();
-    let offered = spawn(move || asking.challenge(None));
+    let offered = spawn(move || asking.challenge(None, &actor()));
     turns(&seat, &mut mine, &mut shadow, |_, shadow| shadow.shadow.is_none());
     offered.join().unwrap().unwrap();
     let status = shown(&exchange);
@@ -134,7 +139,7 @@ fn a_candidate_that_rejects_what_was_scored_is_refused_with_the_features_name() 
     let exchange = Exchange::open(settings(), bundle("fraud")).unwrap();
     let golden = std::fs::read_to_string(bundle("fraud").directory.join("golden.jsonl")).unwrap();
     exchange.seat(0).samples().leave(golden.lines().take(8).map(str::as_bytes));
-    let refusal = exchange.offer(wants_more).unwrap_err();
+    let refusal = exchange.offer(wants_more, &actor()).unwrap_err();
     assert_eq!(refusal.gate, Gate::Canary);
     assert!(refusal.reason.contains("8 of 8 recent transactions") && refusal.reason.contains("V99"), "{refusal}");
 }

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use super::RegistryError;
 use super::client::{MlflowClient, ModelVersion};
-use crate::model::trust::hexadecimal;
+use crate::digest::hexadecimal;
 
 #[cfg(feature = "archive")]
 mod bucket;

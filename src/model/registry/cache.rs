@@ -17,14 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::RegistryError;
 use super::artifact::Fetched;
 use super::client::ModelVersion;
+use crate::digest::sha256;
 use crate::log_events;
 use crate::model::source::{Pointer, RegisteredModel};
-use crate::model::trust::hexadecimal;
 
 /// How many versions of a model are kept; older ones are removed, those in use are not.
 const KEPT: usize = 5;
@@ -183,7 +182,7 @@ impl Cache {
 
     fn directory(&self, server: &str, version: &ModelVersion) -> PathBuf {
         let identity = format!("{server}\n{}\n{}\n{}", version.name, version.version, version.created);
-        let hash = hexadecimal(&Sha256::digest(identity.as_bytes())[..8]);
+        let hash = &sha256(identity.as_bytes())[..16];
         self.folder(&version.name).join(format!("{}-{hash}", file_name(&version.version)))
     }
 
@@ -244,7 +243,7 @@ fn verify(directory: &Path) -> Result<(), String> {
     let record: Record = read(&directory.join(RECORD)).map_err(|error| format!("{RECORD}: {error}"))?;
     for file in &record.files {
         let bytes = fs::read(directory.join(&file.path)).map_err(|error| format!("{}: {error}", file.path))?;
-        if hexadecimal(&Sha256::digest(&bytes)) != file.sha256 {
+        if sha256(&bytes) != file.sha256 {
             return Err(format!("{} is not what was fetched", file.path));
         }
     }
@@ -345,7 +344,7 @@ mod tests {
     fn put(cache: &Cache, version: &ModelVersion, text: &str) -> PathBuf {
         let partial = cache.begin(version).expect("a directory");
         fs::write(partial.path().join("manifest.toml"), text).expect("written");
-        let sha256 = hexadecimal(&Sha256::digest(text.as_bytes()));
+        let sha256 = sha256(text.as_bytes());
         let files = vec![Fetched { path: "manifest.toml".into(), size: text.len() as u64, sha256 }];
         partial.publish(SERVER, version, files).expect("published")
     }

@@ -140,8 +140,9 @@ impl Follower {
             self.refused = match self.registry.fetch(&self.model, version).await {
                 Ok(fetched) => self.offer(fetched).await.err(),
                 Err(error @ RegistryError::Artifact { .. }) => {
-                    self.offer.unfit();
-                    Some(error.to_string())
+                    let reason = error.to_string();
+                    self.offer.unfit(&self.model.to_string(), &reason);
+                    Some(reason)
                 }
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);

@@ -549,6 +549,37 @@ pub static KAFKA_PRODUCER_IDS: Metric = Metric::counted(
 .tells("One of each producer at its start. More: producers that were fenced or opened anew.")
 .absent(NO_STATISTICS);
 
+// ---- audit ---------------------------------------------------------------------------------------------------------
+
+pub static AUDIT_EVENTS: Metric = Metric::counted(
+    "fraud_scorer_audit_events_total",
+    "events",
+    "Audit events: changes of models, starts, ends and tries, by what became of them.",
+)
+.by(&[Label::these("outcome", &["done", "refused", "denied"])])
+.tells("Whether something was changed, or tried.");
+
+pub static AUDIT_DENIED: Metric = Metric::counted(
+    "fraud_scorer_audit_denied_total",
+    "requests",
+    "Requests over HTTP that were denied, those without an event of their own included.",
+)
+.tells("Rising: tokens are tried, or an old one is still in use.");
+
+pub static AUDIT_WAITING: Metric = Metric::gauged(
+    "fraud_scorer_audit_waiting",
+    "events",
+    "Audit events that are not on the topic of `--audit-topic` yet; 0 without one.",
+)
+.tells("Above 0 for long: the topic is away, closed or full; `/readyz` says why.");
+
+pub static AUDIT_LOST: Metric = Metric::counted(
+    "fraud_scorer_audit_lost_total",
+    "events",
+    "Audit events that the topic will not have, for too many waited or the process ended. The log has them.",
+)
+.tells("Anything above 0: `fraud-scorer audit verify` will name a gap.");
+
 // ---- archive -------------------------------------------------------------------------------------------------------
 
 const NO_ARCHIVE: &str = "in a worker: `fraud-scorer archive` shows it, on its own address";
@@ -683,11 +714,16 @@ pub static SECTIONS: &[Section] = &[
         ],
     },
     Section { title: "HTTP", text: "", metrics: &[&HTTP_REQUESTS, &HTTP_SECONDS] },
+    Section {
+        title: "Audit",
+        text: "[Who changed what](OPERATIONS.md#audit).",
+        metrics: &[&AUDIT_EVENTS, &AUDIT_DENIED, &AUDIT_WAITING, &AUDIT_LOST],
+    },
     Section { title: "Tracing", text: "", metrics: &[&SPANS] },
     Section {
         title: "Kafka clients",
         text: "What librdkafka says of itself, added up over the worker's threads: a consumer of each every second, \
-               producers (exactly once two of each thread) every five. `client` tells the two roles apart. Counters go \
+               producers (exactly once two of each thread, and one for the audit) every five. `client` tells the two roles apart. Counters go \
                on when a client is closed and another opened; what one has counted since its last word is lost with it.",
         metrics: &[
             &KAFKA_CLIENTS,
