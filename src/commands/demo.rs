@@ -29,6 +29,7 @@ use crate::drift::DriftSettings;
 use crate::http::{self, Admin, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
+use crate::mask::Mask;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::ChallengerSettings;
 use crate::model::source::Candidate;
@@ -99,7 +100,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(http::listen(None)).context("cannot listen on loopback")?;
     let address = listener.local_addr()?;
-    let scoring = Scoring::new(MAX_MESSAGE_BYTES);
+    let scoring = Scoring::new(MAX_MESSAGE_BYTES, Mask::default());
     let edge = Edge::new(metrics, readiness.clone(), scoring, Admin::new(super::run::admin_token(None)?));
     runtime.spawn(http::serve(listener, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));

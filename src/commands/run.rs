@@ -16,6 +16,7 @@ use crate::http::{self, Admin, Edge};
 use crate::kafka::client::conflict;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
+use crate::mask::Mask;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, ChallengerSlot, Verification};
 use crate::model::registry::follower::Follower;
@@ -102,6 +103,11 @@ pub struct WorkerArguments {
     /// decide differently
     #[arg(long, value_name = "FEATURE", default_value = "Amount")]
     pub amount_feature: String,
+
+    /// Fields that the console hides, separated by commas: transaction_id, key, or a feature's name. Topics, the archive and
+    /// answers over HTTP are data and hold them all the same
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    pub mask: Vec<String>,
 
     /// What computes the model
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
@@ -190,6 +196,11 @@ fn parse_drift_window(text: &str) -> Result<Duration, String> {
 }
 
 impl WorkerArguments {
+    /// What is hidden from those who look.
+    pub fn mask(&self) -> Mask {
+        Mask::new(self.mask.clone(), &self.amount_feature)
+    }
+
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
         let (client, tokens) = super::kafka_client(kafka)?;
@@ -263,7 +274,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         .map_err(Failure::configuration)?;
     log_events::lifecycle::HttpListens { address: listener.local_addr()? }.log();
     let admin = Admin::new(admin_token(arguments.admin_token_file.as_deref())?);
-    let scoring = Scoring::new(settings.max_message_bytes);
+    let mask = arguments.worker.mask();
+    let scoring = Scoring::new(settings.max_message_bytes, mask.clone());
     let edge = Edge::new(metrics, readiness.clone(), scoring, admin);
     runtime.spawn(http::serve(listener, edge.clone()));
     {
@@ -294,6 +306,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         outcome => outcome,
     }
     .map_err(Failure::configuration)?;
+    mask.check(exchange.serving().manifest.feature_names()).map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
     if !super::await_token(&settings.tokens, &readiness, &shutdown)? {
         log_events::lifecycle::StoppedBeforeBroker {}.log();
