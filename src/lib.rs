@@ -24,6 +24,7 @@
 //! | [`digest`] | hashes, in digits |
 //! | [`http_client`] | the one way to ask other services over HTTP |
 //! | [`log_events`] | everything the log can say |
+//! | [`mask`] | fields that those who look at the worker do not see |
 //! | [`scoring_service`] | scores for those who ask over HTTP, batched as they come |
 //! | [`archive`] | verdicts with their features as Parquet files, by a process of its own |
 //! | [`shutdown`], [`signals`] | how things end |
@@ -42,6 +43,7 @@ pub mod http;
 pub mod http_client;
 pub mod kafka;
 pub mod log_events;
+pub mod mask;
 pub mod model;
 pub mod pipeline;
 pub mod scoring_service;

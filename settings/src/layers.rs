@@ -105,7 +105,7 @@ fn takes_many(argument: &Arg) -> bool {
     matches!(argument.get_action(), ArgAction::Append)
 }
 
-/// Turns what environment and file say into the defaults of the root command and of the chosen subcommand.
+/// Turns what environment and file say into the defaults of the root command and of the chosen subcommands.
 fn layered(command: Command, first: &ArgMatches, variables: &Variables<'_>) -> Result<Command, SettingsError> {
     let subcommand = first.subcommand();
     let config = config_of(first).or_else(|| subcommand.and_then(|(_, matches)| config_of(matches)));
@@ -116,11 +116,7 @@ fn layered(command: Command, first: &ArgMatches, variables: &Variables<'_>) -> R
     }
     let chosen = subcommand.map(|(name, _)| name.to_owned());
     let layers = Layers { variables, file: file.as_ref(), subcommand: chosen.as_deref() };
-    let command = layers.apply(command, first)?;
-    let Some((name, matches)) = subcommand else { return Ok(command) };
-    let Some(inner) = command.find_subcommand(name).cloned() else { return Ok(command) };
-    let inner = layers.apply(inner, matches)?;
-    Ok(command.mut_subcommand(name, |_| inner))
+    layers.apply_to_chosen(command, first)
 }
 
 fn config_of(matches: &ArgMatches) -> Option<PathBuf> {
@@ -134,6 +130,15 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
+    /// Applies to `command` and to each subcommand that was chosen below it. The file has one table, that of the first.
+    fn apply_to_chosen(&self, command: Command, first: &ArgMatches) -> Result<Command, SettingsError> {
+        let command = self.apply(command, first)?;
+        let Some((name, matches)) = first.subcommand() else { return Ok(command) };
+        let Some(inner) = command.find_subcommand(name).cloned() else { return Ok(command) };
+        let inner = self.apply_to_chosen(inner, matches)?;
+        Ok(command.mut_subcommand(name, |_| inner))
+    }
+
     fn apply(&self, command: Command, first: &ArgMatches) -> Result<Command, SettingsError> {
         let has_kafka = command.get_arguments().any(|argument| argument.get_long() == Some(LAYERED));
         let mut defaults: HashMap<Id, Vec<OsString>> = HashMap::new();

@@ -48,6 +48,24 @@ enum Commands {
         #[arg(long)]
         duration: Option<String>,
     },
+    Store(Store),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Store {
+    #[command(subcommand)]
+    command: Option<OfStore>,
+    #[arg(long, required = true)]
+    to: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum OfStore {
+    Clean {
+        #[arg(long)]
+        to: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -178,6 +196,22 @@ fn the_subcommands_table_wins_over_the_top_level() {
     let layers = Layers { environment: HashMap::from([("TOOL_THREADS".into(), "4".into())]), ..layers };
     let Commands::Run(run) = layers.parse::<Nested>(&["run"]).unwrap().command else { panic!("run was asked for") };
     assert_eq!(run.threads, 4);
+}
+
+#[test]
+fn a_subcommand_of_a_subcommand_has_the_table_of_the_first_and_the_same_variables() {
+    let cleaned = |layers: &Layers, arguments: &[&str]| {
+        let Commands::Store(store) = layers.parse::<Nested>(arguments).unwrap().command else { panic!("store") };
+        store.command.map(|OfStore::Clean { to }| to)
+    };
+    let layers = Layers::new(&[], Some("[store]\nto = \"file\""));
+    assert_eq!(cleaned(&layers, &["store", "clean"]).as_deref(), Some("file"));
+    assert_eq!(cleaned(&layers, &["store"]), None);
+    let layers = Layers { environment: HashMap::from([("TOOL_TO".into(), "environment".into())]), ..layers };
+    assert_eq!(cleaned(&layers, &["store", "clean"]).as_deref(), Some("environment"));
+    assert_eq!(cleaned(&layers, &["store", "clean", "--to", "flag"]).as_deref(), Some("flag"));
+    let (message, code) = message(Layers::new(&[], None).parse::<Nested>(&["store"]));
+    assert!(code == 2 && message.contains("--to"), "{message}");
 }
 
 #[test]

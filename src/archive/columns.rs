@@ -17,7 +17,7 @@ use fraud_wire::verdict::Verdict;
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterPropertiesPtr};
 use parquet::file::reader::{ChunkReader, FileReader as _, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
@@ -68,17 +68,22 @@ impl Layout {
         if let Some(name) = features.iter().find(|name| OWN_COLUMNS.contains(&name.as_str()) || *name == "hour") {
             return Err(format!("a feature is called {name}, as one of the archive's own columns"));
         }
-        // Doubles hardly repeat: a dictionary would be built only to be given up. These few words do.
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_dictionary_enabled(false)
-            .set_created_by(concat!("fraud-scorer ", env!("CARGO_PKG_VERSION")).to_owned());
-        for column in ["decision", "model_name", "model_version", "verdict_partition", "source_partition"] {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), true);
-        }
         let schema = schema(features).map_err(|error| error.to_string())?;
-        Ok(Layout { features: features.len(), schema, properties: Arc::new(properties.build()) })
+        Ok(Layout { features: features.len(), schema, properties: Arc::new(properties().build()) })
     }
+}
+
+/// How files are written.
+pub(super) fn properties() -> WriterPropertiesBuilder {
+    // Doubles hardly repeat: a dictionary would be built only to be given up. These few words do.
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_enabled(false)
+        .set_created_by(concat!("fraud-scorer ", env!("CARGO_PKG_VERSION")).to_owned());
+    for column in ["decision", "model_name", "model_version", "verdict_partition", "source_partition"] {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), true);
+    }
+    properties
 }
 
 fn schema(features: &[String]) -> Result<TypePtr, ParquetError> {
@@ -237,7 +242,7 @@ fn repeat(column: &mut Vec<ByteArray>, value: &str) {
 }
 
 /// Writes the next column of the row group.
-fn write<T: DataType>(
+pub(super) fn write<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: &[T::T],
     present: Option<&[i16]>,

@@ -135,6 +135,11 @@ pub fn first_offset(name: &str, topic: &str, partition: i32) -> Option<i64> {
     name.strip_prefix(&stem(topic, partition))?.strip_suffix(EXTENSION)?.parse().ok()
 }
 
+/// Whether a file of this name is one of an archive. While it is written, it has another one.
+pub fn is_finished(name: &str) -> bool {
+    name.ends_with(EXTENSION)
+}
+
 /// Folder of an hour's files, below the archive's location.
 pub fn folder(hour: i64) -> String {
     let of_day = hour.rem_euclid(24);

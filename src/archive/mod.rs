@@ -33,11 +33,13 @@
 //! | `partition.rs`, `columns.rs` | rows on their way into files |
 //! | `outgoing.rs`, `store.rs` | files on their way out |
 //! | `archiver.rs` | the loop, and the group's changes |
+//! | `erase.rs` | rows that are taken out of files again |
 //! | `telemetry.rs` | metrics |
 
 pub mod archiver;
 pub mod columns;
 pub mod cut;
+pub mod erase;
 pub mod inputs;
 pub mod join;
 pub mod outgoing;

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!  spool file ─► up to 8 MiB: one request │ more: parts, joined at the end ─► the store
+//!  the store ─► list ─► fetch ─► a file on the local disk
 //! ```
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Bytes;
 use fraud_storage::{Location, describe};
-use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutPayload};
 
 use super::columns::Spooled;
 use super::cut;
@@ -68,6 +70,11 @@ impl Store {
         Ok(Store { store: store.into(), prefix })
     }
 
+    #[cfg(test)]
+    pub(super) fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Store {
+        Store { store, prefix: prefix.to_owned() }
+    }
+
     /// Makes sure that files can be written, and leaves nothing behind: an upload in parts is begun and called off.
     ///
     /// # Errors
@@ -85,7 +92,7 @@ impl Store {
     pub async fn put_all(&self, uploads: &[Arc<Upload>]) -> Result<(), String> {
         for upload in uploads {
             if !upload.done.load(Ordering::Relaxed) {
-                let put = self.put(upload).await;
+                let put = self.put(&self.path(&upload.path), &upload.spooled).await;
                 put.map_err(|reason| format!("{} was not written: {reason}", upload.path))?;
                 upload.done.store(true, Ordering::Relaxed);
             }
@@ -93,17 +100,20 @@ impl Store {
         Ok(())
     }
 
-    async fn put(&self, upload: &Upload) -> Result<(), String> {
-        let path = self.path(&upload.path);
+    /// Puts a file at `path`, in place of the one that is there.
+    ///
+    /// # Errors
+    /// As the store words it. Then what was there is there still.
+    pub async fn put(&self, path: &Path, spooled: &Spooled) -> Result<(), String> {
         // The descriptor's position is shared with every earlier try.
-        let mut file = &upload.spooled.file;
+        let mut file = &spooled.file;
         file.seek(SeekFrom::Start(0)).map_err(describe)?;
-        if upload.spooled.size <= PART_BYTES as u64 {
+        if spooled.size <= PART_BYTES as u64 {
             let whole = read_part(file)?;
-            return self.store.put(&path, whole).await.map(|_| ()).map_err(describe);
+            return self.store.put(path, whole).await.map(|_| ()).map_err(describe);
         }
-        let mut parts = self.store.put_multipart(&path).await.map_err(describe)?;
-        let mut left = upload.spooled.size;
+        let mut parts = self.store.put_multipart(path).await.map_err(describe)?;
+        let mut left = spooled.size;
         while left > 0 {
             let part = read_part(file)?;
             left = left.saturating_sub(part.content_length() as u64);
@@ -120,6 +130,35 @@ impl Store {
         parts.complete().await.map(|_| ()).map_err(describe)
     }
 
+    /// The finished files, as they come; the store words an error. Looks through the whole archive.
+    pub fn list(&self) -> BoxStream<'static, Result<ObjectMeta, String>> {
+        let listed = self.store.list(Some(&Path::from(self.prefix.as_str()))).map_err(describe);
+        let finished = |object: &ObjectMeta| object.location.filename().is_some_and(cut::is_finished);
+        listed.try_filter(move |object| std::future::ready(finished(object))).boxed()
+    }
+
+    /// The file at `path`, open on the local disk: itself in a folder, a copy in `spool` from a bucket. `None` where it is
+    /// gone.
+    ///
+    /// # Errors
+    /// As the store or the disk words it.
+    pub async fn fetch(&self, path: &Path, spool: &std::path::Path) -> Result<Option<File>, String> {
+        let found = match self.store.get(path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(describe(error)),
+        };
+        let mut bytes = match found.payload {
+            GetResultPayload::File(file, _) => return Ok(Some(file)),
+            GetResultPayload::Stream(bytes) => bytes,
+        };
+        let mut copy = tempfile::tempfile_in(spool).map_err(describe)?;
+        while let Some(bytes) = bytes.try_next().await.map_err(describe)? {
+            copy.write_all(&bytes).map_err(describe)?;
+        }
+        Ok(Some(copy))
+    }
+
     /// What is there of a cut's files: the folder of each, and what `read` makes of it. A file appears whole or not at all, so
     /// these are finished. Looks through the whole archive.
     ///
@@ -133,7 +172,7 @@ impl Store {
         read: impl Fn(Bytes) -> Result<T, String>,
     ) -> Result<Vec<(String, T)>, String> {
         let root = Path::from(self.prefix.as_str());
-        let listed: Vec<_> = self.store.list(Some(&root)).try_collect().await.map_err(describe)?;
+        let listed: Vec<_> = self.list().try_collect().await?;
         let mut finished = Vec::new();
         for object in listed {
             let offset = object.location.filename().and_then(|name| cut::first_offset(name, topic, partition));
@@ -181,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn small_and_large_files_arrive_whole_and_replace_those_of_their_name() {
         let memory = Arc::new(InMemory::new());
-        let store = Store { store: memory.clone(), prefix: "lake/verdicts".to_owned() };
+        let store = Store::over(memory.clone(), "lake/verdicts");
         for size in [10, 2 * PART_BYTES, 2 * PART_BYTES + 7] {
             let uploads = [upload("date=2026-01-31/hour=07/a.parquet", size)];
             store.put_all(&uploads).await.unwrap();

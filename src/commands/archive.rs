@@ -1,6 +1,8 @@
 //! `fraud-scorer archive`: verdicts with their inputs' features as Parquet files. Raw arguments become
 //! [`ArchiveSettings`] here.
 
+pub mod erase;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,17 +41,29 @@ const LEAVE_GRACE: Duration = Duration::from_secs(10);
 /// Pause between questions to a destination that does not answer.
 const PROBE_PAUSE: Duration = Duration::from_secs(2);
 
+/// What else there is to do with an archive.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Take the rows of some transactions out of all files, for those who ask to be forgotten
+    Erase(erase::Arguments),
+}
+
 /// Arguments of `archive`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    /// Instead of archiving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Kafka.
     #[command(flatten)]
     pub kafka: KafkaArguments,
 
     /// Where files go: a folder, or s3://BUCKET/PREFIX with endpoint and credentials from AWS_ENDPOINT_URL, AWS_REGION,
     /// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
-    #[arg(long, value_name = "LOCATION", value_parser = Location::parse)]
-    pub to: Location,
+    #[arg(long, value_name = "LOCATION", value_parser = Location::parse, required = true)]
+    pub to: Option<Location>,
 
     /// Consumer group; members of one group share the partitions. Each group writes all verdicts: it needs a location of
     /// its own
@@ -120,9 +134,7 @@ impl Arguments {
         let names: Vec<String> = manifest.features.iter().map(|feature| feature.name.clone()).collect();
         let layout = Layout::new(&names).map_err(|reason| anyhow!("--model {}: {reason}", self.model.display()));
         let layout = layout.map_err(Failure::configuration)?;
-        let spool = self.spool.clone().unwrap_or_else(std::env::temp_dir);
-        let usable = tempfile::tempfile_in(&spool).with_context(|| format!("--spool {}", spool.display()));
-        usable.map_err(Failure::configuration)?;
+        let spool = spool(self.spool.as_ref())?;
         let settings = ArchiveSettings {
             kafka: client,
             tokens,
@@ -140,10 +152,21 @@ impl Arguments {
     }
 }
 
+/// The folder of `--spool`, which takes files.
+fn spool(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    let spool = given.cloned().unwrap_or_else(std::env::temp_dir);
+    let usable = tempfile::tempfile_in(&spool).with_context(|| format!("--spool {}", spool.display()));
+    usable.map(|_| spool).map_err(Failure::configuration)
+}
+
 /// Archives until a signal ends it, or until caught up.
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     // The files hold what people did: not for everyone on this machine.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+    if let Some(Command::Erase(arguments)) = &arguments.command {
+        return erase::execute(arguments);
+    }
+    let to = arguments.to.clone().context("--to is missing").map_err(Failure::configuration)?;
     let (settings, layout) = arguments.settings()?;
     let metrics = telemetry::install().context("metrics recorder")?;
     let (readiness, shutdown) = (Readiness::default(), Shutdown::default());
@@ -158,9 +181,9 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     end_in_time(arguments.drain_timeout + LEAVE_GRACE, &shutdown);
 
-    let store = Store::open(&arguments.to);
-    let store = store.map_err(|reason| Failure::configuration(unusable(&arguments.to, &reason)))?;
-    if !reach(&store, &arguments.to, &runtime, &readiness, &shutdown)? {
+    let store = Store::open(&to);
+    let store = store.map_err(|reason| Failure::configuration(unusable(&to, &reason)))?;
+    if !reach(&store, &to, &runtime, &readiness, &shutdown)? {
         events::StoppedEarly {}.log();
         return Ok(());
     }

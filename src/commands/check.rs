@@ -136,6 +136,9 @@ fn check_bundle(report: &mut Report, arguments: &Arguments, exchange: Option<&Ex
         "model bundle",
         format!("{} in {directory}: {} features, hash and signature match", manifest.id(), manifest.features.len()),
     );
+    if let Err(error) = arguments.worker.mask().check(manifest.feature_names()) {
+        report.bad("mask", error);
+    }
     report.good("engine", engine(&bundle.engine));
     report.good(
         "thresholds",

@@ -31,6 +31,7 @@ use crate::drift::DriftSettings;
 use crate::http::{self, Edge};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::startup::Topics;
+use crate::mask::Mask;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::ChallengerSettings;
 use crate::model::source::Candidate;
@@ -102,7 +103,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let settings = worker_settings(&arguments, client_config(&kafka));
     let door = HttpArguments::default().open(http::DEFAULT_ADDRESS, &settings.audit, &runtime)?;
     let address = door.listener.local_addr()?;
-    let edge = Edge::new(metrics, readiness.clone(), Scoring::new(MAX_MESSAGE_BYTES));
+    let edge = Edge::new(metrics, readiness.clone(), Scoring::new(MAX_MESSAGE_BYTES, Mask::default()));
     runtime.spawn(http::serve(door, edge.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     {

@@ -17,6 +17,7 @@ use crate::http::{self, Edge};
 use crate::kafka::client::conflict;
 use crate::kafka::startup::{StartupError, Topics};
 use crate::log_events;
+use crate::mask::Mask;
 use crate::model::choice::KernelChoice;
 use crate::model::exchange::{ChallengerSettings, ChallengerSlot, ChampionSlot, Verification};
 use crate::model::registry::follower::Follower;
@@ -108,6 +109,11 @@ pub struct WorkerArguments {
     #[arg(long, value_name = "FEATURE", default_value = "Amount")]
     pub amount_feature: String,
 
+    /// Fields that the console hides, separated by commas: transaction_id, key, or a feature's name. Topics, the archive and
+    /// answers over HTTP are data and hold them all the same
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    pub mask: Vec<String>,
+
     /// What computes the model
     #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
     pub kernel: KernelChoice,
@@ -195,6 +201,11 @@ fn parse_drift_window(text: &str) -> Result<Duration, String> {
 }
 
 impl WorkerArguments {
+    /// What is hidden from those who look.
+    pub fn mask(&self) -> Mask {
+        Mask::new(self.mask.clone(), &self.amount_feature)
+    }
+
     /// The validated settings of a worker on these brokers.
     pub fn settings(&self, kafka: &KafkaArguments) -> Result<WorkerSettings, Failure> {
         let (client, tokens) = super::kafka_client(kafka)?;
@@ -268,7 +279,8 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     };
     let audit = settings.audit.clone();
     let door = arguments.http.open(http::DEFAULT_ADDRESS, &audit, &runtime)?;
-    let edge = Edge::new(metrics, readiness.clone(), Scoring::new(settings.max_message_bytes));
+    let mask = arguments.worker.mask();
+    let edge = Edge::new(metrics, readiness.clone(), Scoring::new(settings.max_message_bytes, mask.clone()));
     runtime.spawn(http::serve(door, edge.clone()));
     {
         let _guard = runtime.enter();
@@ -298,6 +310,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         outcome => outcome,
     }
     .map_err(Failure::configuration)?;
+    mask.check(exchange.serving().manifest.feature_names()).map_err(Failure::configuration)?;
     edge.open(&exchange).map_err(Failure::configuration)?;
     if !super::await_token(&settings.tokens, &readiness, &shutdown)? {
         log_events::lifecycle::StoppedBeforeBroker {}.log();

@@ -171,7 +171,7 @@ impl Feed {
 
 /// Keeps the list of suspicious verdicts. A task of its own: numbers do not wait for reasons.
 async fn follow_verdicts(sender: watch::Sender<Arc<str>>, scoring: Scoring, clients: Arc<Semaphore>) {
-    let mut latest = Latest::default();
+    let mut latest = Latest::new(scoring.mask().clone());
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

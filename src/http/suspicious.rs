@@ -6,18 +6,24 @@
 //!                                                     └─ other model ─┘ asked again the next second
 //! ```
 //!
+//! Fields that `--mask` names are masked here, on the way out: the row itself is needed to explain it.
+//!
 //! Each verdict is explained once, whoever watches, and only while somebody does. The scoring service has the model that
 //! serves now; a verdict of another one waits, and goes out without reasons until that model should serve again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::mask::{MASKED, Mask, TRANSACTION_ID};
 use crate::scoring_service::{Explained, ToExplain};
 use crate::telemetry::suspicious::{KEPT, Suspicious};
 
 /// The verdicts that are shown, newest first.
 #[derive(Default)]
 pub(super) struct Latest {
+    mask: Mask,
     shown: VecDeque<Shown>,
     changed: bool,
 }
@@ -30,6 +36,11 @@ struct Shown {
 }
 
 impl Latest {
+    /// None yet; of those to come, the fields of `mask` are hidden.
+    pub fn new(mask: Mask) -> Latest {
+        Latest { mask, ..Latest::default() }
+    }
+
     /// Serial number of the newest.
     pub fn newest(&self) -> u64 {
         self.shown.front().map_or(0, |shown| shown.verdict.serial)
@@ -69,26 +80,39 @@ impl Latest {
     /// A JSON array of `{"verdict":…,"amount":…}`, newest first, if it is another one than the last time.
     pub fn changed(&mut self) -> Option<Arc<str>> {
         std::mem::take(&mut self.changed).then(|| {
-            let list: Vec<String> = self.shown.iter().filter_map(Shown::json).collect();
+            let list: Vec<String> = self.shown.iter().filter_map(|shown| shown.json(&self.mask)).collect();
             format!("[{}]", list.join(",")).into()
         })
     }
 }
 
 impl Shown {
-    fn json(&self) -> Option<String> {
+    fn json(&self, mask: &Mask) -> Option<String> {
         // Ids are the sender's bytes, checked to be UTF-8 by the decoder.
         let verdict = std::str::from_utf8(&self.verdict.verdict).ok()?.strip_suffix('}')?;
         let reasons = self.reasons.as_deref().unwrap_or_default();
-        let amount = self.verdict.amount.filter(|amount| amount.is_finite());
-        let amount = amount.map_or_else(|| "null".to_owned(), |amount| amount.to_string());
-        Some(format!("{{\"verdict\":{verdict}{reasons}}},\"amount\":{amount}}}"))
+        let mut verdict: Value = serde_json::from_str(&format!("{verdict}{reasons}}}")).ok()?;
+        if mask.hides(TRANSACTION_ID) {
+            verdict["transaction_id"] = MASKED.into();
+        }
+        for reason in verdict.get_mut("reasons").and_then(Value::as_array_mut).into_iter().flatten() {
+            // What a feature adds to the score tells its value to those who know the model.
+            if reason["feature"].as_str().is_some_and(|feature| mask.hides(feature)) {
+                reason["contribution"] = MASKED.into();
+            }
+        }
+        let amount = match self.verdict.amount.filter(|amount| amount.is_finite()) {
+            Some(_) if mask.hides_amount() => format!("\"{MASKED}\""),
+            Some(amount) => amount.to_string(),
+            None => "null".to_owned(),
+        };
+        Some(format!("{{\"verdict\":{verdict},\"amount\":{amount}}}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -124,6 +148,25 @@ mod tests {
         assert_eq!(list[2]["verdict"].get("reasons"), None, "there are none");
         assert_eq!(latest.unexplained().0, [3]);
         assert_eq!(sent(&mut latest), None, "nothing changed");
+    }
+
+    #[test]
+    fn masked_fields_are_named_and_their_values_are_not() {
+        let shown = |fields: &[&str]| {
+            let fields = fields.iter().map(|field| (*field).to_owned()).collect();
+            let mut latest = Latest::new(Mask::new(fields, "Amount"));
+            latest.add(vec![verdict(1, 1)]);
+            let reasons = r#","reasons":[{"feature":"V1","contribution":2.5},{"feature":"V2","contribution":1.5}]"#;
+            latest.explain(&[1], vec![Explained::Reasons(reasons.to_owned())]);
+            sent(&mut latest).expect("a list")[0].clone()
+        };
+        let masked = shown(&["transaction_id", "key", "V1", "Amount"]);
+        let reasons = json!([{"feature": "V1", "contribution": "masked"}, {"feature": "V2", "contribution": 1.5}]);
+        let expected = json!({"transaction_id": "masked", "source": {"row": 0}, "reasons": reasons});
+        assert_eq!(masked, json!({"verdict": expected, "amount": "masked"}));
+        let plain = shown(&["V3"]);
+        assert_eq!((&plain["verdict"]["transaction_id"], &plain["amount"]), (&json!("t1"), &json!(1.5)));
+        assert_eq!(plain["verdict"]["reasons"][0]["contribution"], 2.5);
     }
 
     #[test]

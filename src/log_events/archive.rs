@@ -118,6 +118,23 @@ log_events! {
     info "archive-stopped-early" "stopped before the destination and a broker were reached; nothing was read"
     StoppedEarly {}
 
+    /// `fraud-scorer archive erase` has looked through the archive. `ids` is how many it was given; the ids themselves are in no
+    /// log.
+    info "archive-erased" "the archive was looked through for rows to erase"
+    Erased<'a> {
+        location: &'a dyn Display as display,
+        ids: usize as value,
+        dry_run: bool as value,
+        files: u64 as value,
+        rewritten: u64 as value,
+        rows: u64 as value,
+        failed: u64 as value,
+    }
+
+    /// A file of the archive, or its list, could not be read or written: rows may be left in it. Run it again.
+    error "archive-not-erased" "a file of the archive was not looked through, or not written"
+    NotErased<'a> { file: &'a str as value, reason: &'a str as value }
+
     /// The end of a stop, or of `--until-caught-up`.
     info "archive-drained" "all that was read is archived; left the consumer group"
     Drained {}

@@ -181,6 +181,11 @@ impl Manifest {
         })
     }
 
+    /// Names of the features, in their order.
+    pub fn feature_names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.features.iter().map(|feature| feature.name.as_str())
+    }
+
     /// `name@version`, as in headers and logs.
     pub fn id(&self) -> String {
         format!("{}@{}", self.name, self.version)

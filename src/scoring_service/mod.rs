@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 pub use self::reasons::{Explained, ToExplain};
 use crate::explain::Explainer;
 use crate::log_events;
+use crate::mask::Mask;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::exchange::Exchange;
@@ -116,7 +117,7 @@ pub struct About {
 pub struct Example {
     /// `ordinary` or `suspicious`.
     pub kind: &'static str,
-    /// Its features by name, as a JSON object.
+    /// Its features by name, as a JSON object; without those that are masked.
     pub transaction: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -210,6 +211,7 @@ pub struct Scoring(Arc<Shared>);
 
 struct Shared {
     max_request_bytes: usize,
+    mask: Mask,
     queue: OnceLock<SyncSender<Asked>>,
     about: RwLock<Option<Arc<About>>>,
 }
@@ -230,9 +232,15 @@ struct Job {
 }
 
 impl Scoring {
-    /// A service without a model, for requests of at most `max_request_bytes`.
-    pub fn new(max_request_bytes: usize) -> Scoring {
-        Scoring(Arc::new(Shared { max_request_bytes, queue: OnceLock::new(), about: RwLock::new(None) }))
+    /// A service without a model, for requests of at most `max_request_bytes`. Answers hold everything; in what is known
+    /// of the model, the fields of `mask` have no values.
+    pub fn new(max_request_bytes: usize, mask: Mask) -> Scoring {
+        Scoring(Arc::new(Shared { max_request_bytes, mask, queue: OnceLock::new(), about: RwLock::new(None) }))
+    }
+
+    /// What people must not see of a transaction.
+    pub fn mask(&self) -> &Mask {
+        &self.0.mask
     }
 
     /// Largest request, bytes.
@@ -294,7 +302,11 @@ impl Scoring {
 
 impl Shared {
     fn publish(&self, about: &About) {
-        *self.about.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Arc::new(about.clone()));
+        let mut about = about.clone();
+        for example in &mut about.examples {
+            example.transaction.retain(|name, _| !self.mask.hides(name));
+        }
+        *self.about.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Arc::new(about));
     }
 }
 

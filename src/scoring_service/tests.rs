@@ -36,7 +36,7 @@ fn bundle(name: &str) -> Bundle {
 }
 
 fn open() -> Scoring {
-    let scoring = Scoring::new(1 << 20);
+    let scoring = Scoring::new(1 << 20, Mask::default());
     scoring.open(Arc::new(FixedBundle::new(bundle("fraud"), 1 << 20))).unwrap();
     scoring
 }
@@ -182,7 +182,7 @@ fn a_bad_request_does_not_spoil_those_it_waits_with() {
 
 #[test]
 fn without_a_model_it_says_so_and_a_full_queue_refuses_at_once() {
-    let scoring = Scoring::new(1024);
+    let scoring = Scoring::new(1024, Mask::default());
     let unready = runtime().block_on(scoring.score(Protocol::Verdict, "{}".into()));
     assert!(matches!(unready, Err(Unscored::NotReady)));
 
@@ -253,7 +253,7 @@ fn a_verdict_of_the_topic_is_explained_by_its_own_model_only() {
     let json: Value = serde_json::from_str(&format!("{{{}}}", json.strip_prefix(',').unwrap())).unwrap();
     assert_eq!(json["reasons"], verdict["reasons"]);
     assert_eq!((narrow.as_str(), other.as_str()), ("", ""), "no reason is better than a wrong one");
-    let unready = runtime().block_on(Scoring::new(1024).explain(Vec::new()));
+    let unready = runtime().block_on(Scoring::new(1024, Mask::default()).explain(Vec::new()));
     assert!(matches!(unready, Err(Unscored::NotReady)));
 }
 
@@ -277,7 +277,7 @@ impl Serving for Switch {
 #[test]
 fn another_model_is_taken_up_without_a_request() {
     let serving = Arc::new(Switch { bundles: [bundle("fraud"), bundle("fraud-lr")], generation: AtomicU64::new(0) });
-    let scoring = Scoring::new(1 << 20);
+    let scoring = Scoring::new(1 << 20, Mask::default());
     scoring.open(serving.clone()).unwrap();
     assert_eq!(scoring.about().unwrap().name, "fraud");
     serving.generation.store(1, Ordering::Relaxed);

@@ -446,6 +446,91 @@ fn inputs_that_are_gone_and_records_that_are_no_verdicts_stop_nothing() {
 }
 
 #[test]
+fn a_person_is_removed_and_nothing_else() {
+    const ROWS: usize = 600;
+    let topics = scored(2, ROWS, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    catch_up(&topics, folder.path(), &["--file-rows", "100"]);
+    let (before, names) = (rows(folder.path()), files(folder.path()));
+    // Rows of two files, and all of a third.
+    let last = names.last().unwrap();
+    let of_last = before.iter().filter(|row| row.file == *last);
+    let erased: Vec<String> = before
+        .iter()
+        .take(1)
+        .chain(&before[150..152])
+        .chain(of_last)
+        .map(|row| row.text("transaction_id").to_owned())
+        .collect();
+    let list = folder.path().join("ids");
+    fs::write(&list, erased.join("\n")).unwrap();
+    let erase = |to: &Path, arguments: &[&str]| {
+        let mut command = scorer();
+        command.args(["archive", "erase", "--to"]).arg(to).args(arguments).env("RUST_LOG", "debug");
+        finish(command, LIMIT)
+    };
+
+    let output = erase(folder.path(), &["--ids-file", list.to_str().unwrap()]);
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains(&format!("{} rows erased; ", erased.len())), "{said}");
+    assert!(!erased.iter().any(|id| said.contains(id.as_str())), "{said}");
+    let left: Vec<_> =
+        before.into_iter().filter(|row| !erased.iter().any(|id| id == row.text("transaction_id"))).collect();
+    assert_eq!(rows(folder.path()), left);
+    assert_eq!(files(folder.path()), names);
+    for name in &names {
+        let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o007, 0, "{name}: {mode:o}");
+    }
+
+    // The archive goes on where it was: neither what was erased comes again, nor anything else.
+    catch_up(&topics, folder.path(), &[]);
+    assert_eq!(rows(folder.path()), left);
+
+    let id = left[0].text("transaction_id");
+    let output = erase(folder.path(), &["--dry-run", "--id", id]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("1 rows would be erased; 1 of "), "{output:?}");
+    assert_eq!(rows(folder.path()), left);
+    for (to, arguments, words) in [
+        ("nowhere", ["--id", id].as_slice(), "there is no such folder"),
+        (".", &[], "there is no id"),
+        ("empty", &["--id", id], "there is no file of an archive"),
+    ] {
+        fs::create_dir_all(folder.path().join("empty")).unwrap();
+        let output = erase(&folder.path().join(to), arguments);
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && log.contains(words), "{words}: {log}");
+    }
+    fs::write(folder.path().join("broken.parquet"), "no Parquet").unwrap();
+    let output = erase(folder.path(), &["--id", id]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && log.contains("file=\"broken.parquet\""), "{log}");
+    fs::remove_file(folder.path().join("broken.parquet")).unwrap();
+    assert_eq!(rows(folder.path()), left[1..]);
+}
+
+#[test]
+fn a_person_is_removed_from_a_bucket() {
+    let topics = scored(1, 200, &[]);
+    let mut store = S3::down();
+    store.up();
+    let mut command = archive(&topics, "s3://lake/fraud/verdicts/");
+    command.envs(store.environment()).args(["--until-caught-up", "--file-rows", "100"]);
+    assert_eq!(finish(command, LIMIT).status.code(), Some(0));
+    let read = || -> Vec<_> { store.keys().iter().flat_map(|key| rows_of(key, store.object(key))).collect() };
+    let before = read();
+    let mut command = scorer();
+    command.envs(store.environment()).args(["archive", "erase", "--to", "s3://lake/fraud/verdicts/"]);
+    command.args(["--id", before[150].text("transaction_id")]);
+    let output = finish(command, LIMIT);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut left = before;
+    left.remove(150);
+    assert_eq!(read(), left);
+}
+
+#[test]
 fn what_cannot_work_is_refused_with_what_to_do() {
     let topics = Topics::create(shared(), 1);
     let folder = tempfile::tempdir().unwrap();
@@ -469,6 +554,15 @@ fn what_cannot_work_is_refused_with_what_to_do() {
     let mut command = archive(&topics, folder.path());
     command.args(["--spool", "/nowhere"]);
     refused(command, 64, "--spool /nowhere");
+    refused(
+        {
+            let mut command = scorer();
+            command.arg("archive");
+            command
+        },
+        2,
+        "--to <LOCATION>",
+    );
     refused(archive(&topics, "gs://bucket"), 2, "expected a folder or s3://bucket/prefix");
 }
 

@@ -1,7 +1,7 @@
 //! Over HTTP a transaction gets the verdict that the topic gives it; who asks too much is told to come back, and topics
 //! are scored all the while.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,9 +82,28 @@ fn score(address: &str, path: &str, body: &Value) -> Answer {
     ask(address, "POST", path, &[JSON], body.to_string().as_bytes())
 }
 
-fn golden() -> Vec<serde_json::Map<String, Value>> {
+pub fn golden() -> Vec<serde_json::Map<String, Value>> {
     let text = std::fs::read_to_string(root().join("models/fraud/golden.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Reads the console's events until it is done: the latest of each kind.
+pub fn watch(address: &str, done: impl Fn(&HashMap<String, Value>) -> bool) -> HashMap<String, Value> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET /v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut seen = HashMap::new();
+    let deadline = std::time::Instant::now() + LIMIT;
+    while !done(&seen) {
+        assert!(std::time::Instant::now() < deadline, "{seen:#?}");
+        let line = lines.next().unwrap();
+        if let Some(name) = line.strip_prefix("event: ") {
+            let data = lines.next().unwrap();
+            seen.insert(name.to_owned(), serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap());
+        }
+    }
+    seen
 }
 
 fn worker(topics: &Topics) -> (Running, String) {
@@ -267,25 +286,11 @@ fn the_console_is_told_what_happens() {
         suspicious.iter().map(|body| Record { value: Some(body.as_bytes()), ..Record::default() }).collect();
     topics.send(&records);
 
-    let mut stream = TcpStream::connect(&address).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    write!(stream, "GET /v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    let mut seen = std::collections::HashMap::new();
-    let deadline = std::time::Instant::now() + LIMIT;
-    let done = |seen: &std::collections::HashMap<String, Value>| {
+    let seen = watch(&address, |seen| {
         seen.get("snapshot")
             .is_some_and(|snapshot: &Value| snapshot["transactions"].as_f64() == Some(records.len() as f64))
             && seen.get("verdicts").is_some_and(|list: &Value| !list.as_array().unwrap().is_empty())
-    };
-    while !done(&seen) {
-        assert!(std::time::Instant::now() < deadline, "{seen:#?}");
-        let line = lines.next().unwrap();
-        if let Some(name) = line.strip_prefix("event: ") {
-            let data = lines.next().unwrap();
-            seen.insert(name.to_owned(), serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap());
-        }
-    }
+    });
     assert_eq!(seen["model"]["name"], "fraud");
     assert_eq!(seen["model"]["features"].as_array().unwrap().len(), 29);
     assert!(seen["history"].is_array());

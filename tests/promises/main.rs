@@ -8,8 +8,9 @@
 //! - `refused`: what a topic does not take stops neither the other records nor the other partitions
 //! - `poison`: whatever arrives ends as a verdict or a dead letter, byte for byte
 //! - `hostile`: nothing that strangers send takes the memory, the partition or the health of a worker
-//! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers
+//! - `archive`: verdicts and their features in Parquet files, each once, whatever happens to the writers; and erased again
 //! - `audit`: who changed what is on a topic, whatever it is that is away, and what is missing there is named
+//! - `masking`: what `--mask` names is neither in the console nor in the log
 //! - `shutdown`: SIGTERM drains and leaves within two seconds
 //! - `startup`: what waiting mends is waited for, the rest ends at once with what to do
 //! - `offline`: bundles, `score`, `check` and `demo`, without a real broker
@@ -41,6 +42,7 @@ mod gaps;
 mod hostile;
 mod http;
 mod kernel;
+mod masking;
 mod metrics;
 mod offline;
 mod poison;

@@ -45,7 +45,6 @@ fn check_length(bytes: usize) -> Result<(), Rejection> {
 /// A transaction's time: epoch milliseconds or RFC 3339.
 pub(super) fn event_time(reader: &mut Reader<'_>) -> Result<EventTime, Rejection> {
     let kind = reader.kind();
-    let start = reader.position();
     let milliseconds = match kind {
         Kind::Null => return syntax(reader, |reader| reader.null()).map(|()| EventTime::Absent),
         Kind::Number => {
@@ -64,11 +63,9 @@ pub(super) fn event_time(reader: &mut Reader<'_>) -> Result<EventTime, Rejection
     match milliseconds {
         Some(milliseconds) => Ok(EventTime::Milliseconds(milliseconds)),
         None => {
-            let found: String = String::from_utf8_lossy(reader.since(start)).chars().take(40).collect();
-            reject(
-                ErrorClass::InvalidEventTime,
-                format!("event_time must be epoch milliseconds or RFC 3339, not {found}"),
-            )
+            // The value is not quoted: this sentence goes to the log, too, and anything may stand there.
+            let message = format!("event_time is {}, but neither epoch milliseconds nor RFC 3339", kind.describe());
+            reject(ErrorClass::InvalidEventTime, message)
         }
     }
 }
