@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::RegistryError;
+use super::answers::ModelVersion;
 use super::artifact::Fetched;
-use super::client::ModelVersion;
 use crate::log_events;
 use crate::model::source::{Pointer, RegisteredModel};
 use crate::model::trust::hexadecimal;
