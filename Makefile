@@ -112,6 +112,10 @@ test: ## Everything that must pass before a change goes in; a part of it: STAGES
 chaos: onnxruntime kafka-jars ## Brokers, workers and archive under seeded faults (1 h; docs/RELIABILITY.md): ARGS='--seed 2'
 	$(CARGO) test --release --locked --test chaos -- --faults 204 --transactions 10000000 --rate 5000 $(ARGS)
 
+.PHONY: fuzz
+fuzz: onnxruntime ## Feed made-up bytes to all that reads those of outsiders (10 min each); ARGS='--seconds 60 onnx http'
+	@CARGO='$(CARGO)' scripts/fuzz.sh $(ARGS)
+
 .PHONY: lint
 lint: python-env ## Formatting, clippy, ruff
 	$(CARGO) fmt --all --check
@@ -131,7 +135,7 @@ sbom: # Write target/sbom.cdx.json from the lock files
 	$(PYTHON) scripts/sbom.py target/sbom.cdx.json
 
 .PHONY: docs
-docs: ## Write docs/METRICS.md and docs/LOGS.md anew, from the definitions in the code
+docs: # Write docs/METRICS.md and docs/LOGS.md anew, from the definitions in the code
 	FRAUD_SCORER_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib -p fraud-scorer the_document_
 
 .PHONY: audit
@@ -143,6 +147,10 @@ audit: sbom ## Known vulnerabilities of the dependencies, crates that were given
 test-rust: onnxruntime kafka-jars python-env # Rust tests, those against a real broker and a real MLflow server included
 	@# The tests mostly wait for brokers, timers and each other's processes: more of them at a time than there are cores.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --locked --no-fail-fast
+
+.PHONY: test-fuzz
+test-fuzz: onnxruntime # What fuzzing found before, and ten seconds of each target
+	@CARGO='$(CARGO)' scripts/fuzz.sh --seconds 10
 
 .PHONY: test-python
 test-python: python-env kafka-jars # Tests of the training package, those against MLflow and Kafka included

@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-known=(lint test-rust deny test-python test-spark test-drift test-deploy test-http)
+known=(lint test-rust test-fuzz deny test-python test-spark test-drift test-deploy test-http)
 # test-http is part of test-deploy.
-read -ra stages <<<"${STAGES:-${known[*]:0:7}}"
+read -ra stages <<<"${STAGES:-${known[*]:0:8}}"
 for stage in "${stages[@]}"; do
     # Other targets, such as clean, are no stages.
     [[ " ${known[*]} " == *" $stage "* ]] || {

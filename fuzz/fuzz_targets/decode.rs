@@ -5,24 +5,13 @@
 //!  input:  choice of teachers (one byte) │ message             (without a line of its own: the first message teaches,
 //!          or a teacher ─ '\xff\n' ─ message                    the second is judged)
 //! ```
-//!
-//! `cargo +nightly fuzz run decode` (of cargo-fuzz), from the repository's root. The decoder's files are compiled in here
-//! by themselves: the worker's other dependencies (a Kafka client in C) have nothing to do with it.
 #![no_main]
 
 use std::collections::BTreeMap;
 
+use fraud_scorer::pipeline::decode::{Decoder, Feature, Rows};
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-
-use pipeline::decode::{Decoder, Feature, Rows};
-
-#[allow(dead_code, missing_docs)]
-#[path = "../../src/pipeline"]
-mod pipeline {
-    pub mod decode;
-    pub mod json;
-}
 
 /// One message of each kind that can be learned.
 const TEACHERS: [&[u8]; 8] = [

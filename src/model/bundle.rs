@@ -9,18 +9,15 @@ use std::path::{Path, PathBuf};
 
 use super::ModelError;
 use super::choice::{KernelChoice, ModelEngine};
+use super::golden::{Golden, GoldenError};
 use super::manifest::Manifest;
 use super::scorer::{OnnxScorer, Scorer};
 use super::trust::Demands;
 use crate::digest::sha256;
 use crate::log_events;
-use crate::pipeline::decode::{Decoder, Rows};
 
 /// How far a golden record's score may lie from training's: f32 noise through another implementation, no more.
 pub const GOLDEN_TOLERANCE: f32 = 1e-5;
-
-/// Longest golden record that is read.
-const MAX_GOLDEN_BYTES: usize = 1 << 20;
 
 /// A verified bundle.
 #[derive(Clone, Debug)]
@@ -62,7 +59,8 @@ impl Bundle {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
         }
         let mut reference = OnnxScorer::new(&manifest, &model)?;
-        let golden = Golden::read(directory, &manifest)?;
+        let golden_path = directory.join("golden.jsonl");
+        let golden = read_golden(&golden_path, &manifest)?;
         let engine = ModelEngine::choose(choice, &manifest, &model, &mut reference, &golden.rows.features)?;
         drop(reference);
         let mut bundle = Bundle {
@@ -74,7 +72,7 @@ impl Bundle {
             golden_difference: 0.0,
         };
         let mut scorer = bundle.scorer()?;
-        bundle.golden_difference = bundle.verify_golden(&golden, &mut scorer)?;
+        bundle.golden_difference = bundle.verify_golden(&golden, &golden_path, &mut scorer)?;
         bundle.verify_finite(&mut scorer)?;
         Ok(bundle)
     }
@@ -89,7 +87,7 @@ impl Bundle {
     }
 
     /// The largest difference between a score and training's.
-    fn verify_golden(&self, golden: &Golden, scorer: &mut Scorer) -> Result<f32, ModelError> {
+    fn verify_golden(&self, golden: &Golden, path: &Path, scorer: &mut Scorer) -> Result<f32, ModelError> {
         let (mut scores, mut largest) = (Vec::new(), 0.0_f32);
         self.run(scorer, &golden.rows.features, &mut scores)?;
         for ((score, expected), line) in scores.iter().zip(&golden.expected).zip(&golden.lines) {
@@ -100,7 +98,7 @@ impl Bundle {
                     "scored {score}, training recorded {expected} (tolerance {GOLDEN_TOLERANCE}): the model, its \
                      preprocessing or the feature order is not what training exported"
                 );
-                return Err(ModelError::Golden { path: golden.path.clone(), line: *line, reason });
+                return Err(ModelError::Golden { path: path.to_owned(), line: *line, reason });
             }
             largest = largest.max(difference);
         }
@@ -140,43 +138,15 @@ fn check_files(directory: &Path) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// The golden records of a bundle, decoded as a topic's would be.
-struct Golden {
-    path: PathBuf,
-    rows: Rows,
-    expected: Vec<f32>,
-    lines: Vec<usize>,
-}
-
-impl Golden {
-    fn read(directory: &Path, manifest: &Manifest) -> Result<Golden, ModelError> {
-        let path = directory.join("golden.jsonl");
-        let mut golden = Golden { path, rows: Rows::default(), expected: Vec::new(), lines: Vec::new() };
-        let text = match std::fs::read(&golden.path) {
-            Ok(text) => text,
-            // Optional for a foreign model: training that can write golden records should.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                log_events::model::NoGoldenRecords { bundle: &directory.display() }.log();
-                return Ok(golden);
-            }
-            Err(source) => return Err(ModelError::Unreadable { path: golden.path, source }),
-        };
-        let mut decoder = Decoder::new(&manifest.features, MAX_GOLDEN_BYTES);
-        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let error = |reason: String| ModelError::Golden { path: golden.path.clone(), line: index + 1, reason };
-            decoder.decode(Some(line), 0, &mut golden.rows).map_err(|rejection| error(rejection.message))?;
-            let record: GoldenRecord = serde_json::from_slice(line).map_err(|unread| error(unread.to_string()))?;
-            golden.expected.push(record.expected_score);
-            golden.lines.push(index + 1);
+/// The golden records at `path`: none where there is no such file, which is as it may be for a foreign model.
+fn read_golden(path: &Path, manifest: &Manifest) -> Result<Golden, ModelError> {
+    match std::fs::read(path) {
+        Ok(text) => Golden::parse(&text, &manifest.features)
+            .map_err(|GoldenError { line, reason }| ModelError::Golden { path: path.to_owned(), line, reason }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            log_events::model::NoGoldenRecords { bundle: &path.parent().unwrap_or(path).display() }.log();
+            Ok(Golden::default())
         }
-        Ok(golden)
+        Err(source) => Err(ModelError::Unreadable { path: path.to_owned(), source }),
     }
-}
-
-#[derive(serde::Deserialize)]
-struct GoldenRecord {
-    expected_score: f32,
 }

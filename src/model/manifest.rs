@@ -1,7 +1,7 @@
 //! `manifest.toml`: what a bundle promises. Raw TOML becomes a checked [`Manifest`] here and nowhere else.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::Deserialize;
 
@@ -100,9 +100,9 @@ fn classifier() -> Kind {
     Kind::Classifier
 }
 
-/// Within the bundle's directory.
+/// Of a file in the bundle's directory itself, which neither `.` nor `/` nor `a/b` is.
 fn is_file_name(name: &str) -> bool {
-    !name.is_empty() && Path::new(name).components().count() == 1 && !name.starts_with("..")
+    matches!(Path::new(name).components().next(), Some(Component::Normal(part)) if part == name)
 }
 
 fn is_sha256(text: &str) -> bool {
@@ -222,6 +222,9 @@ mod tests {
             ("version = \"3\"\n", "", "version"),
             ("\"fraud\"", "\"\"", "name"),
             ("model.onnx", "../model.onnx", "model"),
+            ("model.onnx", ".", "model"),
+            ("model.onnx", "/", "model"),
+            ("model.onnx", "model.onnx/", "model"),
             ("aaaa", "zzzz", "sha256"),
             ("{ name = \"V1\" }, ", "{ name = \"Amount\" }, ", "Amount"),
             ("\"V1\"", "\"event_time\"", "event_time"),

@@ -16,6 +16,7 @@
 pub mod bundle;
 pub mod choice;
 pub mod exchange;
+pub mod golden;
 pub mod linear;
 pub mod manifest;
 pub mod registry;

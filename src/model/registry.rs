@@ -8,7 +8,9 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`client`] | MLflow's REST interface |
-//! | `artifact` | where a version's files are, and how they come here |
+//! | [`answers`] | what it answers, as far as that is believed: pure |
+//! | [`location`] | where a version's files are, and whether they may be read there: pure |
+//! | `artifact` | how they come here |
 //! | [`cache`] | what was fetched, on disk |
 //! | [`policy`] | what to do with an answer: pure |
 //! | [`follower`] | the task that asks, over and over |
@@ -16,10 +18,12 @@
 //! The server is needed to start for the first time and to move on; never to go on. While it is down a worker scores with
 //! what it has, and a restarted one begins with what the alias last named here.
 
+pub mod answers;
 mod artifact;
 pub mod cache;
 pub mod client;
 pub mod follower;
+pub mod location;
 pub mod policy;
 
 use std::path::PathBuf;
@@ -27,9 +31,10 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-pub use self::artifact::Store;
+use self::answers::ModelVersion;
 use self::cache::Cache;
-use self::client::{Credentials, MlflowClient, ModelVersion};
+use self::client::{Credentials, MlflowClient};
+use self::location::Store;
 use super::source::{Candidate, Pointer, Registered, RegisteredModel};
 use crate::http_client;
 use crate::log_events;

@@ -114,7 +114,8 @@ def run_stages(folder: Path, broken: str | None, stages: str) -> subprocess.Comp
 @pytest.mark.parametrize("broken", [None, "lint", "test-rust", "test-deploy"])
 def test_test_runs_every_stage_and_fails_with_any(tmp_path: Path, broken: str | None) -> None:
     done = run_stages(tmp_path, broken, "")
-    stages = ["lint", "test-rust", "deny", "test-python", "test-spark", "test-drift", "test-deploy"]
+    rust = ["lint", "test-rust", "test-fuzz", "deny"]
+    stages = [*rust, "test-python", "test-spark", "test-drift", "test-deploy"]
     assert re.findall(r"^made (\S+)$", done.stdout, flags=re.MULTILINE) == stages
     assert set(stages) <= targets()
     if broken:

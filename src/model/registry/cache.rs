@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::RegistryError;
+use super::answers::ModelVersion;
 use super::artifact::Fetched;
-use super::client::ModelVersion;
 use crate::digest::sha256;
 use crate::log_events;
 use crate::model::source::{Pointer, RegisteredModel};

@@ -13,10 +13,10 @@
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::RegistryError;
+use super::answers::{DownloadUri, ModelVersion, Refusal, RunAnswer, Unfit, VersionAnswer};
 use crate::http_client;
 use crate::model::source::{Pointer, RegisteredModel};
 
@@ -50,58 +50,6 @@ pub struct MlflowClient {
     server: Url,
     http: Client,
     credentials: Credentials,
-}
-
-/// A version of a registered model, as the registry describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelVersion {
-    /// Name of the registered model.
-    pub name: String,
-    /// The registry's number.
-    pub version: String,
-    /// When it was registered, epoch milliseconds. Tells two servers' versions of the same number apart.
-    pub created: i64,
-}
-
-#[derive(Deserialize)]
-struct VersionAnswer {
-    model_version: RawVersion,
-}
-
-#[derive(Deserialize)]
-struct RawVersion {
-    name: String,
-    version: String,
-    #[serde(default)]
-    creation_timestamp: i64,
-    status: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct DownloadUri {
-    artifact_uri: String,
-}
-
-#[derive(Deserialize)]
-struct RunAnswer {
-    run: Run,
-}
-
-#[derive(Deserialize)]
-struct Run {
-    info: RunInfo,
-}
-
-#[derive(Deserialize)]
-struct RunInfo {
-    artifact_uri: String,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    error_code: String,
-    #[serde(default)]
-    message: String,
 }
 
 impl MlflowClient {
@@ -138,16 +86,13 @@ impl MlflowClient {
         };
         let query = [("name", model.name.as_str()), (key, model.pointer.text())];
         let answer: Result<VersionAnswer, _> = self.ask(path, &query).await;
-        let found = answer.map_err(|error| error.or_nothing(model))?.model_version;
-        // The number becomes part of a path.
-        if found.name != model.name || found.version.is_empty() || !found.version.bytes().all(|b| b.is_ascii_digit()) {
-            let reason = format!("asked for {model}, it answered with {:?} {:?}", found.name, found.version);
-            return Err(self.unexpected(reason));
+        match answer.map_err(|error| error.or_nothing(model))?.version_of(model) {
+            Ok(version) => Ok(version),
+            Err(Unfit::NotReady { version, status }) => {
+                Err(RegistryError::NotReady { model: model.to_string(), version, status })
+            }
+            Err(Unfit::Unasked(reason)) => Err(self.unexpected(reason)),
         }
-        if let Some(status) = found.status.filter(|status| status != "READY") {
-            return Err(RegistryError::NotReady { model: model.to_string(), version: found.version, status });
-        }
-        Ok(ModelVersion { name: found.name, version: found.version, created: found.creation_timestamp })
     }
 
     /// Where the version's files are: a URI of one of many schemes.
@@ -160,7 +105,7 @@ impl MlflowClient {
     /// Where a run's files are.
     pub async fn run_artifacts(&self, run: &str) -> Result<String, RegistryError> {
         let answer: RunAnswer = self.ask("runs/get", &[("run_id", run)]).await?;
-        Ok(answer.run.info.artifact_uri)
+        Ok(answer.artifact_uri())
     }
 
     async fn ask<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, RegistryError> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::client::ModelVersion;
+use super::answers::ModelVersion;
 use super::policy::{self, Answer, Memory, Step};
 use super::{Fetched, Registry, RegistryError, requested};
 use crate::log_events;
