@@ -228,7 +228,7 @@ impl Watcher {
         }
         let about = self.feed.scoring.about();
         if let Some(about) = about.filter(|about| self.about.as_ref().is_none_or(|sent| !Arc::ptr_eq(sent, about))) {
-            self.waiting.push_back(event("model", &Model::of(&about)));
+            self.waiting.push_back(event("model", &Model::of(&about, self.reviews)));
             self.about = Some(about);
         }
         let first = !std::mem::replace(&mut self.began, true);
@@ -275,7 +275,8 @@ struct ModelFeature<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn of(about: &'a About) -> Model<'a> {
+    /// `reviews`: whether it is for someone who may see transactions, which examples are.
+    fn of(about: &'a About, reviews: bool) -> Model<'a> {
         let feature = |feature: &'a crate::pipeline::decode::Feature| ModelFeature {
             name: &feature.name,
             default: feature.default,
@@ -289,7 +290,7 @@ impl<'a> Model<'a> {
             decline: about.thresholds.decline(),
             features: about.features.iter().map(feature).collect(),
             reasons: about.reasons,
-            examples: &about.examples,
+            examples: if reviews { &about.examples } else { &[] },
         }
     }
 }

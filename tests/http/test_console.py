@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import threading
 import time
 import urllib.request
@@ -337,6 +338,21 @@ def test_a_transaction_is_scored_by_hand(browser: Browser, golden: list[dict[str
     browser.one("#clear").click()
     assert browser.text("outcome") == ""
     assert field.get_attribute("aria-invalid") is None
+
+
+def test_the_command_to_copy_is_one_request_whatever_a_feature_is_called(browser: Browser) -> None:
+    name = 'it\'s; $(touch here) `id` "x" \\'
+    browser.open()
+    browser.fill_in_a_suspicious_one()
+    browser.run('document.querySelector("#form input").name = arguments[0]', name)
+    browser.one("#submit").click()
+    browser.wait("an answer", lambda: browser.text("outcome"))
+    # A shell in which curl tells what it was given.
+    command = f"curl() {{ printf '%s\\0' \"$@\"; }}; {browser.text('curl')}"
+    told = subprocess.run(["bash", "-c", command], capture_output=True, check=True, text=True)
+    *_, address, flag, body, end = told.stdout.split("\0")
+    assert (address, flag, end) == (f"{browser.address}/v1/score", "-d", "")
+    assert name in json.loads(body)
 
 
 def background(browser: Browser) -> tuple[int, ...]:

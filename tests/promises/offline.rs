@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::support::bundles::hashed;
+use super::support::bundles::{Shelf, graphs, hashed, with_graph};
 use super::support::process::{finish, scorer};
 use super::support::root;
 
@@ -60,6 +60,22 @@ fn golden_records_score_as_training_recorded_in_order() {
             );
         }
     }
+}
+
+#[test]
+fn what_onnx_runtime_says_is_a_line_of_the_log() {
+    let shelf = Shelf::with("fraud", "1");
+    let graph = graphs::with_unused_weights();
+    shelf.put_edited("fraud", "1", |directory, manifest| with_graph(directory, &manifest, &graph));
+    let mut command = scorer();
+    command.env("RUST_LOG", "debug").args(["score", "--log-format", "json", "--input", "/dev/null", "--model"]);
+    command.arg(shelf.path());
+    let output = finish(command, LIMIT);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    assert!(lines.iter().any(|line| line.to_string().contains("left_over")), "{log}");
 }
 
 #[test]

@@ -160,6 +160,14 @@ pub mod graphs {
         model(ZEROS, |graph| node(graph, "Identity", &["s"], "t", none))
     }
 
+    /// Has weights that nothing uses, of which ONNX Runtime warns.
+    pub fn with_unused_weights() -> Vec<u8> {
+        model(ZEROS, |graph| {
+            node(graph, "Identity", &["s"], "t", none);
+            tensor(graph, "left_over", FLOAT, &[1], Ok(&[0; 4]));
+        })
+    }
+
     /// Its weights lie in another file.
     pub fn with_external_weights(place: &str) -> Vec<u8> {
         model(Err(place), |graph| node(graph, "Identity", &["s"], "t", none))
