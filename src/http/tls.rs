@@ -5,7 +5,7 @@
 //! ([`super::access`]). The files are read again when they change, since certificates live for weeks.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use openssl::pkey::PKey;
@@ -54,13 +54,16 @@ pub enum TlsError {
 pub struct Tls {
     files: TlsFiles,
     acceptor: RwLock<SslAcceptor>,
+    /// What was tried last.
+    seen: Mutex<Contents>,
 }
 
 impl Tls {
     /// Reads the files.
     pub fn load(files: TlsFiles) -> Result<Tls, TlsError> {
-        let acceptor = RwLock::new(Contents::read(&files)?.acceptor(&files)?);
-        Ok(Tls { files, acceptor })
+        let contents = Contents::read(&files)?;
+        let acceptor = RwLock::new(contents.acceptor(&files)?);
+        Ok(Tls { files, acceptor, seen: Mutex::new(contents) })
     }
 
     /// The connection over TLS, and the names in the client's certificate, if it showed one.
@@ -77,21 +80,21 @@ impl Tls {
 
     /// Takes up files that changed, until the process ends. What cannot be used is told, and what was there stays.
     pub async fn follow(self: Arc<Tls>) {
-        let mut used = Contents::read(&self.files).ok();
         loop {
             tokio::time::sleep(LOOK).await;
-            let (tls, before) = (self.clone(), used.clone());
+            let tls = self.clone();
             // Reading files waits for disks.
-            let looked = tokio::task::spawn_blocking(move || tls.look(before.as_ref())).await;
-            if let Ok(Some(contents)) = looked {
-                used = Some(contents);
-            }
+            let _ = tokio::task::spawn_blocking(move || tls.look()).await;
         }
     }
 
-    /// What the files hold now, if it is something else; an attempt was made to use it.
-    fn look(&self, before: Option<&Contents>) -> Option<Contents> {
-        let contents = Contents::read(&self.files).ok().filter(|contents| Some(contents) != before)?;
+    fn look(&self) {
+        // One that is away for a moment is being replaced.
+        let Ok(contents) = Contents::read(&self.files) else { return };
+        let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if contents == *seen {
+            return;
+        }
         match contents.acceptor(&self.files) {
             Ok(acceptor) => {
                 *self.acceptor.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = acceptor;
@@ -99,12 +102,12 @@ impl Tls {
             }
             Err(error) => log_events::http::TlsNotReloaded { error: &error }.log(),
         }
-        Some(contents)
+        *seen = contents;
     }
 }
 
 /// The bytes of the files.
-#[derive(Clone, PartialEq)]
+#[derive(PartialEq)]
 struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
