@@ -37,7 +37,7 @@ run() {
     # The time does not count what is read at the start: the second limit holds whatever happens.
     if timeout $((seconds + 60)) "$built/$target" "${limits[@]}" -max_total_time="$seconds" -print_final_stats=1 \
         -artifact_prefix="fuzz/artifacts/$target-" "${folders[@]}" &>"$log"; then
-        echo "$target: $(awk '/ DONE /{ coverage = $3 " " $4 " " $5 " " $6 }
+        echo "$target: $(awk '$2 == "DONE" { coverage = $3 " " $4 " " $5 " " $6 }
             /number_of_executed_units/{ runs = $2 } /peak_rss_mb/{ peak = $2 }
             END { print runs " inputs, " coverage ", at most " peak " MiB" }' "$log")"
     else

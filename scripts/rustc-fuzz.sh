@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # rustc with libFuzzer's coverage, for the workspace's own crates alone: cargo calls it as RUSTC_WORKSPACE_WRAPPER, so that
 # dependencies are the ones that were built for the tests. These are the flags of `cargo fuzz --sanitizer none`, which a stable
-# compiler has too; AddressSanitizer it has not, which would add little to code with hardly any `unsafe`.
+# compiler has too; AddressSanitizer it has not.
 set -euo pipefail
 exec "$@" -C codegen-units=1 -C passes=sancov-module \
     -C llvm-args=-sanitizer-coverage-level=4 \
