@@ -135,8 +135,7 @@ impl Contents {
         let content = |error: openssl::error::ErrorStack| TlsError::Content(files.key.clone(), error.to_string());
         // A key with a password would ask for it at the terminal.
         let key = PKey::private_key_from_pem_callback(&self.key, |_| Ok(0)).map_err(content)?;
-        builder.set_private_key(&key)?;
-        builder.check_private_key().map_err(|_| {
+        builder.set_private_key(&key).and_then(|()| builder.check_private_key()).map_err(|_| {
             let certificate = files.certificate.display();
             TlsError::Content(files.key.clone(), format!("this is not the key of the certificate in {certificate}"))
         })?;

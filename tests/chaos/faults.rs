@@ -223,13 +223,20 @@ impl World {
                 self.fleet.committed.lock().unwrap().clear();
                 self.traffic.is_paused.store(false, Ordering::SeqCst);
                 self.checker.is_expecting.store(true, Ordering::SeqCst);
+                // An empty topic has been caught up with before anything is read.
+                let traffic = &self.traffic;
+                let has_records = || (0..partitions).all(|partition| traffic.end_of(partition as i16) > 0);
+                wait("every partition of the new topic has records", LIMIT, has_records)?;
             }
             RetentionOvertakes => {
                 let before = self.fleet.gone();
                 let members = self.fleet.len();
                 (0..members).for_each(|index| self.fleet.freeze(index, true));
-                std::thread::sleep(some(random, 1_000, 3_000));
                 let partition = random.below(self.traffic.partitions.load(Ordering::SeqCst)) as i16;
+                let read = self.traffic.end_of(partition);
+                std::thread::sleep(some(random, 1_000, 3_000));
+                // No member can have read what came since.
+                wait("records that are not read", LIMIT, || self.traffic.end_of(partition) > read)?;
                 let end = self.traffic.end_of(partition);
                 let topics = &self.fleet.topics;
                 topics.delete_records(&topics.input, i32::from(partition), end);

@@ -155,7 +155,7 @@ fn every_path_asks_for_its_right_and_certificates_count_as_tokens_do() {
     worker.terminate();
     let output = worker.finish(LIMIT);
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(log.contains("a request was denied") && !log.contains("token-of"), "{log}");
+    assert!(log.contains("outcome=\"denied\"") && !log.contains("token-of"), "{log}");
 }
 
 /// The names of the events up to the first of this name.

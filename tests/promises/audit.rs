@@ -107,7 +107,7 @@ fn every_change_and_denied_try_is_on_the_topic_and_what_is_missing_there_is_name
     let (back, denied) = (&first[first.len() - 3], &first[first.len() - 2]);
     let model = |event: &Value, when: &str| event[when].as_str().unwrap().split(" (sha256 ").next().unwrap().to_owned();
     assert_eq!((model(back, "before").as_str(), model(back, "after").as_str()), ("fraud@2", "fraud@1"));
-    assert_eq!((&back["instance"], &back["actor"]["peer"]), (&"pod-0".into(), &"127.0.0.1".into()));
+    assert_eq!((&back["instance"], &back["actor"]["peer"]), (&"pod-0".into(), &"admin at 127.0.0.1".into()));
     assert!(denied["reason"].as_str().unwrap().starts_with("50 more tries"), "{denied}");
     assert_eq!(log.matches("audit event").count(), first.len(), "{log}");
 

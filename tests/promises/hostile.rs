@@ -202,11 +202,14 @@ fn health_is_told_and_transactions_are_scored_whatever_strangers_do_with_their_c
     assert_eq!(worker.finish(LIMIT).status.code(), Some(0));
 }
 
-/// A bundle whose golden record is as long as a line may be.
-fn with_a_large_golden_record(directory: &Path, manifest: &str) -> String {
+/// A bundle with a golden record of a megabyte: so many rows, or one with a field that no model has.
+fn with_a_large_golden_record(directory: &Path, manifest: &str, rows: usize) -> String {
     let manifest = with_graph(directory, manifest, &graphs::half());
-    let mut golden = split("golden", (MOST - 5_000) / 61);
+    let mut golden = split("golden", rows);
     golden.pop();
+    if rows == 1 {
+        write!(golden, ",\"note\":\"{}\"", "x".repeat(MOST - 5_000)).unwrap();
+    }
     golden.extend_from_slice(b",\"expected_score\":0.5}\n");
     std::fs::write(directory.join("golden.jsonl"), golden).unwrap();
     manifest
@@ -254,8 +257,12 @@ fn a_candidate_harms_nobody_whatever_its_graph_does() {
     }
     check_memory(&worker, before, "refused candidates");
 
-    // One whose golden record is large serves, and the worker does not keep the memory of a thousand of them.
-    shelf.put_edited("fraud", "3", |directory, manifest| with_a_large_golden_record(directory, &manifest));
+    // One whose golden record is large serves if it is a single row, and the worker does not keep the memory of a thousand.
+    let rows = (MOST - 5_000) / 61;
+    shelf.put_edited("fraud", "3", |directory, manifest| with_a_large_golden_record(directory, &manifest, rows));
+    let (status, body) = worker.administer("/admin/reload");
+    assert!(status == 422 && body.contains("write one transaction a line"), "{status} {body}");
+    shelf.put_edited("fraud", "3", |directory, manifest| with_a_large_golden_record(directory, &manifest, 1));
     let (status, body) = worker.administer("/admin/reload");
     assert_eq!(status, 200, "{body}");
     let (_, most) = worker.memory();
