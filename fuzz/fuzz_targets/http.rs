@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use fraud_scorer::mask::Mask;
 use fraud_scorer::model::ModelError;
 use fraud_scorer::model::bundle::Bundle;
 use fraud_scorer::scoring_service::{Protocol, Scoring, Served, Serving, Unscored};
@@ -43,7 +44,7 @@ static SERVICE: LazyLock<(Runtime, Scoring)> = LazyLock::new(|| {
     for feature in &mut bundle.manifest.features[2..] {
         feature.default = Some(0.0);
     }
-    let scoring = Scoring::new(MOST_BYTES);
+    let scoring = Scoring::new(MOST_BYTES, Mask::default());
     scoring.open(Arc::new(Fixed(bundle))).expect("a service");
     (tokio::runtime::Builder::new_current_thread().build().expect("a runtime"), scoring)
 });
