@@ -114,7 +114,7 @@ fn every_fault_has_its_class_and_names_the_field() {
         (r#"{"columns":["V1","V2"],"data":[[1,2],[1,"a"]]}"#, NotANumber, "V2"),
         (r#"{"columns":["V1","V2"],"data":[[1,null]]}"#, MissingFeature, "V2"),
         (r#"{"V1":1,"V2":2,"event_time":"yesterday"}"#, InvalidEventTime, "text"),
-        (r#"{"V1":1,"V2":2,"event_time":1.5}"#, InvalidEventTime, "1.5"),
+        (r#"{"V1":1,"V2":2,"event_time":1.5}"#, InvalidEventTime, "number"),
         (r#"{"V1":1,"V2":2,"transaction_id":{}}"#, UnknownSchema, "transaction_id"),
     ];
     for (text, class, names) in cases {
