@@ -78,6 +78,7 @@ def test_our_own_crates_are_in_it_without_hash(sbom: dict[str, Any]) -> None:
     assert {entry["name"]: entry["type"] for entry in ours} == {
         "fraud-scorer": "application",
         "fraud-producer": "application",
+        "fraud-fuzz": "library",
         "fraud-settings": "library",
         "fraud-storage": "library",
         "fraud-trees": "library",
