@@ -34,7 +34,7 @@ COPY --from=build /fraud-scorer/ ./
 COPY --chmod=755 scripts/readyz.sh ./readyz
 COPY models/ models/
 ENV PATH=/opt/fraud-scorer:$PATH
-# Nobody outside reaches it until FRAUD_SCORER_HTTP and the rest say how and who (docs/HTTP.md).
+# It cannot be reached from outside until FRAUD_SCORER_HTTP and the rest say how and who (docs/HTTP.md).
 EXPOSE 9464
 USER 10001
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["readyz"]

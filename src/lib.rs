@@ -21,7 +21,7 @@
 //! | [`explain`] | why a row scored as it did; for those who look, not for the topic |
 //! | [`kafka`] | everything that talks to librdkafka |
 //! | [`telemetry`], [`http`] | metrics, spans, readiness, and the edge that shows them |
-//! | [`digest`] | hashes, in digits |
+//! | [`bounded_read`], [`digest`] | files that others write, within limits; hashes, in digits |
 //! | [`http_client`] | the one way to ask other services over HTTP |
 //! | [`log_events`] | everything the log can say |
 //! | [`mask`] | fields that those who look at the worker do not see |
@@ -34,6 +34,7 @@
 #[cfg(feature = "archive")]
 pub mod archive;
 pub mod audit;
+pub mod bounded_read;
 pub mod cli;
 pub mod commands;
 pub mod digest;

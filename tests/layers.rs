@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the crate from the lowest to the highest; those of one line may use each other's types.
 const LAYERS: &[&[&str]] = &[
-    &["shutdown", "http_client", "log_events", "digest", "mask"],
+    &["shutdown", "http_client", "log_events", "bounded_read", "digest", "mask"],
     &["telemetry"],
     &["kafka"],
     &["audit"],

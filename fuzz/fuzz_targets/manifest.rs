@@ -1,4 +1,4 @@
-//! Files of a bundle, as whoever registers a model writes them: manifest, reference, golden records, digital
+//! Files of a bundle, as those who register a model write them: manifest, reference, golden records, digital
 //! signature. Each ends as a value that keeps what later code rests on, or as an error.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! ONNX files, as whoever registers a model writes them: taken apart, compiled and scored, or refused, before ONNX
+//! ONNX files, as those who register a model write them: taken apart, compiled and scored, or refused, before ONNX
 //! Runtime has seen them.
 //!
 //! ```text

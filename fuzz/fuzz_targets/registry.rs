@@ -1,4 +1,4 @@
-//! What an MLflow server answers, and what whoever registers a version has it answer: read to a value or an error,
+//! What an MLflow server answers, and what those who register a version have it answer: read to a value or an error,
 //! and no files from anywhere but the server's own store and the stores that were named.
 //!
 //! ```text

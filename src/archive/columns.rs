@@ -255,4 +255,4 @@ pub(super) fn write<T: DataType>(
 
 #[cfg(test)]
 #[path = "columns_tests.rs"]
-mod tests;
+pub(super) mod tests;

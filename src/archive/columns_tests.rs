@@ -6,7 +6,8 @@ use parquet::record::Field;
 
 use super::*;
 
-fn verdict(number: i64) -> Verdict {
+/// One of each decision in turn, and another version every four.
+pub(in crate::archive) fn verdict(number: i64) -> Verdict {
     let decision = Decision::ALL[(number % 3) as usize];
     Verdict {
         transaction_id: format!("t{number}"),

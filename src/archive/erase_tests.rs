@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Bytes;
 use fraud_storage::Location;
-use fraud_wire::verdict::{Decision, ModelVersion, Source, Verdict};
+use fraud_wire::verdict::Verdict;
 use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path as Place;
@@ -18,6 +18,7 @@ use object_store::{
 use parquet::basic::Compression;
 use parquet::record::Field;
 
+use super::super::columns::tests::verdict;
 use super::super::columns::{FileUnderWay, Layout};
 use super::*;
 
@@ -28,16 +29,7 @@ fn file(ids: &[&str]) -> Vec<u8> {
     let layout = Layout::new(&["V1".to_owned(), "Amount".to_owned()]).unwrap();
     let mut file = FileUnderWay::new(&layout, 40);
     for (id, number) in ids.iter().zip(0_i64..) {
-        let decision = Decision::ALL[(number % 3) as usize];
-        let verdict = Verdict {
-            transaction_id: (*id).to_owned(),
-            score: 0.1 * number as f32,
-            decision,
-            label: decision.label(),
-            model: ModelVersion { name: "fraud".to_owned(), version: (number / 4).to_string() },
-            event_time: 1_000 + number,
-            source: Source { topic: "transactions".to_owned(), partition: 7, offset: 100 + number, row: 0 },
-        };
+        let verdict = Verdict { transaction_id: (*id).to_owned(), ..verdict(number) };
         let features = [number as f32, if number == 1 { f32::NAN } else { 149.62 }];
         let place = columns::Place { partition: 7, offset: 40 + number };
         file.add(place, &verdict, (number % 5 != 4).then_some(features.as_slice()));

@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::readiness::Readiness;
 
 /// How long one question to the broker may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long reading a partition may take: millions of events.
 const READING: Duration = Duration::from_secs(10 * 60);
@@ -55,7 +55,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     let topic = &arguments.audit_topic;
     let inquiry = Inquiry::new(&kafka).map_err(Failure::configuration)?;
-    let partitions = match inquiry.partitions(topic, PATIENCE) {
+    let partitions = match inquiry.partitions(topic, TIMEOUT) {
         Ok(Some(partitions)) => partitions,
         Ok(None) => {
             let (topic, brokers) = (topic.clone(), arguments.kafka.brokers().to_owned());
@@ -76,7 +76,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     let look = Look::new(&config).map_err(|error| Failure::configuration(StartupError::Client(error)))?;
     let mut verifier = Verifier::default();
     for partition in 0..partitions {
-        let (start, end) = look.bounds(topic, partition, PATIENCE)?;
+        let (start, end) = look.bounds(topic, partition, TIMEOUT)?;
         if start > 0 {
             print(format_args!(
                 "note  partition {partition}: its log starts at offset {start}; what stood before cannot be verified"

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::Failure;
 use crate::audit::Audit;
+use crate::bounded_read::read_text;
 use crate::http::access::{Access, MOST_FILE_BYTES, SHORTEST_TOKEN};
 use crate::http::guard::{Guard, Hosts};
 use crate::http::{Door, Transport, listen};
@@ -113,10 +114,7 @@ impl HttpArguments {
 }
 
 fn read(path: &Path) -> anyhow::Result<Access> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MOST_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(Access::read(&text)?)
+    Ok(Access::read(&read_text(std::fs::File::open(path)?, MOST_FILE_BYTES)?)?)
 }
 
 /// The token of FRAUD_SCORER_ADMIN_TOKEN, if there is one. Never a flag: command lines can be read by others.

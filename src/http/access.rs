@@ -7,13 +7,15 @@
 //! A token is compared by its digest, so where two begin to differ shows nowhere. Browsers cannot be told to send a bearer
 //! token, so a token is also taken as the password of HTTP Basic (RFC 7617), with any user name.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest, Sha256};
 
 use super::connections::Peer;
 use crate::audit::Actor;
+use crate::digest::sha256;
 
 /// Characters that a token has at least: what can be guessed is no secret.
 pub const SHORTEST_TOKEN: usize = 16;
@@ -79,13 +81,20 @@ impl Role {
     }
 }
 
+/// The names of the roles that have `right`, as a sentence has them.
+pub fn roles_with(right: Right) -> String {
+    let names: Vec<&str> = ROLES.iter().filter(|(role, ..)| role.may(right)).map(|(_, name, _)| *name).collect();
+    match names[..] {
+        [ref others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Its name in the file; `-` for a caller without credentials.
-    pub name: String,
-    /// `None`: without credentials.
-    pub role: Option<Role>,
+    /// Its role, and its name in the file; `None`: without credentials.
+    known: Option<(Role, Arc<str>)>,
     rights: &'static [Right],
 }
 
@@ -97,23 +106,24 @@ impl Principal {
 
     /// Who it is for the audit.
     pub fn actor(&self, peer: &Peer) -> Actor {
-        match self.role {
-            Some(role) => Actor::new(role.name(), format_args!("{} at {}", self.name, peer.address.ip())),
-            None => Actor::unknown(peer.address.ip()),
+        let address = peer.address.ip();
+        match &self.known {
+            Some((role, name)) => Actor::new(role.name(), format_args!("{name} at {address}")),
+            None => Actor::unknown(address),
         }
     }
 
     fn of(entry: &Entry) -> Principal {
-        Principal { name: entry.name.clone(), role: Some(entry.role), rights: entry.role.entry().2 }
+        Principal { known: Some((entry.role, entry.name.clone())), rights: entry.role.entry().2 }
     }
 }
 
 /// A line of the file.
 struct Entry {
     role: Role,
-    name: String,
-    /// Digest of the token; `None`: a client certificate with this name.
-    token: Option<[u8; 32]>,
+    name: Arc<str>,
+    /// SHA-256 of the token; `None`: a client certificate with this name.
+    token: Option<String>,
 }
 
 /// Who has which role.
@@ -139,15 +149,15 @@ pub enum AccessError {
     /// The same token, or the same certificate, twice: it would be unclear who asks.
     #[error("line {0}: its token, or its certificate's name, stands in an earlier line")]
     Twice(usize),
-    /// Nobody in it.
-    #[error("it names nobody: every path but those of health would be closed to all")]
+    /// No line names a caller.
+    #[error("it names no caller: every path but those of health would be closed to all")]
     Empty,
 }
 
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// Credentials that nobody has, or none where the path asks for some.
+    /// Credentials that no line names, or none where the path asks for some.
     Unknown,
     /// Known, but not with this right.
     Forbidden,
@@ -161,7 +171,7 @@ impl Access {
         Access { entries: Vec::new(), is_open }
     }
 
-    /// Reads the file of `--access`: a line each, `ROLE NAME TOKEN`, or `ROLE NAME` for whoever shows a client certificate
+    /// Reads the file of `--access`: a line each, `ROLE NAME TOKEN`, or `ROLE NAME` for a caller with a client certificate
     /// of that name; `#` begins a comment. From then on a caller without credentials may nothing.
     pub fn read(text: &str) -> Result<Access, AccessError> {
         let mut access = Access::default();
@@ -178,19 +188,19 @@ impl Access {
             if token.is_some_and(|token| token.len() < SHORTEST_TOKEN) {
                 return Err(AccessError::Token(number));
             }
-            let token = token.map(|token| digest(token.as_bytes()));
-            let is_same = |entry: &Entry| entry.token == token && (token.is_some() || entry.name == name);
+            let token = token.map(|token| sha256(token.as_bytes()));
+            let is_same = |entry: &Entry| entry.token == token && (token.is_some() || &*entry.name == name);
             if access.entries.iter().any(is_same) {
                 return Err(AccessError::Twice(number));
             }
-            access.entries.push(Entry { role, name: name.to_owned(), token });
+            access.entries.push(Entry { role, name: name.into(), token });
         }
         if access.entries.is_empty() { Err(AccessError::Empty) } else { Ok(access) }
     }
 
-    /// Also lets in whoever knows this token, as `admin`.
+    /// Also lets in callers that know this token, as `admin`.
     pub fn with_admin(mut self, token: &str) -> Access {
-        self.entries.push(Entry { role: Role::Admin, name: "admin".into(), token: Some(digest(token.as_bytes())) });
+        self.entries.push(Entry { role: Role::Admin, name: "admin".into(), token: Some(sha256(token.as_bytes())) });
         self
     }
 
@@ -202,21 +212,21 @@ impl Access {
     /// Who sends these headers over a connection whose client certificate, verified, has these names.
     pub fn principal(&self, headers: &HeaderMap, certificate: &[String]) -> Result<Principal, Denied> {
         if let Some(credentials) = headers.get(header::AUTHORIZATION) {
-            let known = token(credentials.as_bytes()).map(|token| digest(&token));
+            let known = token(credentials.as_bytes()).map(|token| sha256(&token));
             let entry = self.entries.iter().find(|entry| entry.token.is_some() && entry.token == known);
             return entry.map(Principal::of).ok_or(Denied::Unknown);
         }
-        let named = |entry: &&Entry| entry.token.is_none() && certificate.contains(&entry.name);
+        let named = |entry: &&Entry| entry.token.is_none() && certificate.iter().any(|name| **name == *entry.name);
         if let Some(entry) = self.entries.iter().find(named) {
             return Ok(Principal::of(entry));
         }
         let rights = if self.is_open { ANONYMOUS } else { &[] };
-        Ok(Principal { name: "-".into(), role: None, rights })
+        Ok(Principal { known: None, rights })
     }
 
     /// Whether `principal` may use a path that asks for `right`.
     pub fn allows(&self, principal: &Principal, right: Right) -> Result<(), Denied> {
-        match principal.role {
+        match principal.known {
             _ if principal.may(right) => Ok(()),
             Some(_) => Err(Denied::Forbidden),
             None if self.entries.is_empty() => Err(Denied::Off),
@@ -238,10 +248,6 @@ fn token(credentials: &[u8]) -> Option<Vec<u8>> {
         return Some(pair[colon + 1..].to_owned());
     }
     None
-}
-
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]
@@ -269,6 +275,8 @@ mod tests {
         for (index, (role, name, _)) in ROLES.iter().enumerate() {
             assert_eq!((*role as usize, role.name()), (index, *name));
         }
+        assert_eq!(roles_with(Right::Operate), "operator or admin");
+        assert_eq!(roles_with(Right::Look), "viewer, analyst, operator or admin");
     }
 
     #[test]

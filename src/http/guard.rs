@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::access::{Access, Denied, Principal, Right};
+use super::access::{Access, Denied, Principal, Right, roles_with};
 use super::connections::Peer;
 use super::problem::Problem;
 use crate::audit::{Actor, Audit};
@@ -72,14 +72,9 @@ fn problem(denied: Denied, right: Right) -> Problem {
             "the credentials are missing or unknown: send Authorization: Bearer with a token of --access (or with \
              FRAUD_SCORER_ADMIN_TOKEN), or show a client certificate that --access names",
         ),
-        Denied::Forbidden => Problem::forbidden(match right {
-            Right::Look => "this takes the role viewer, analyst, operator or admin",
-            Right::Score => "this takes the role scorer, analyst or admin",
-            Right::Review => "this takes the role analyst or admin",
-            Right::Operate => "this takes the role operator or admin",
-        }),
+        Denied::Forbidden => Problem::forbidden(&format!("this takes the role {}", roles_with(right))),
         Denied::Off => Problem::forbidden(
-            "this worker lets in nobody for this: start it with --access FILE, or with FRAUD_SCORER_ADMIN_TOKEN for a \
+            "this worker lets no caller do this: start it with --access FILE, or with FRAUD_SCORER_ADMIN_TOKEN for a \
              single admin, and send Authorization: Bearer with a token",
         ),
     }
@@ -90,7 +85,7 @@ fn problem(denied: Denied, right: Right) -> Problem {
 pub struct Hosts {
     /// Whether it listens on a loopback address, where only the machine's own names are good without further ones.
     pub is_loopback: bool,
-    /// Names of `--allowed-hosts`, in lower case; beyond loopback, where there are none every name is good.
+    /// Names of `--allowed-hosts`; beyond loopback, where there are none every name is good.
     pub allowed: Vec<String>,
 }
 

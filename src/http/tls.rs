@@ -1,7 +1,7 @@
 //! TLS of the HTTP edge: the worker's certificate, and client certificates where some are asked for.
 //!
 //! OpenSSL, which librdkafka brings anyway, with Mozilla's intermediate settings (TLS 1.2 and 1.3). A client certificate is
-//! asked for and not required: probes of `/livez` have none, and whoever shows none is a caller without credentials
+//! asked for and not required: probes of `/livez` have none, and a client that shows none is a caller without credentials
 //! ([`super::access`]). The files are read again when they change, since certificates live for weeks.
 
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::connections::MOST_NAMES;
+use crate::bounded_read;
 use crate::log_events;
 
 /// How often the files are looked at.
@@ -78,7 +79,7 @@ impl Tls {
         Ok((stream, names.into()))
     }
 
-    /// Takes up files that changed, until the process ends. What cannot be used is told, and what was there stays.
+    /// Uses files that changed, until the process ends. What cannot be used is told, and what was there stays.
     pub async fn follow(self: Arc<Tls>) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -158,11 +159,8 @@ impl Contents {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| TlsError::Unreadable(path.to_owned(), error))?;
-    file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| TlsError::Unreadable(path.to_owned(), error))?;
-    Ok(bytes)
+    let bytes = std::fs::File::open(path).and_then(|file| bounded_read::read(file, MOST_BYTES));
+    bytes.map_err(|error| TlsError::Unreadable(path.to_owned(), error))
 }
 
 /// At least one.

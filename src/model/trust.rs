@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::ModelError;
 use super::manifest::Manifest;
+use crate::bounded_read::read_text;
 use crate::digest::hexadecimal;
 use crate::log_events;
 
@@ -132,7 +133,5 @@ fn read(path: &Path) -> std::io::Result<String> {
     if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no regular file"));
     }
-    let mut text = String::new();
-    fs::File::open(path)?.take(MOST_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+    read_text(fs::File::open(path)?, MOST_BYTES)
 }

@@ -24,6 +24,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use fields::MOST_ID_BYTES;
 use fields::{event_time, transaction_id};
 pub use rows::{EventTime, Feature, RESERVED_KEYS, RowMeta, Rows, TransactionId};
 use seen::Seen;

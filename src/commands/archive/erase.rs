@@ -4,7 +4,7 @@
 //!  --ids-file, --id ─► ids, within limits ─► archive::erase ─► a line on standard output, the exit code
 //! ```
 
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -12,14 +12,13 @@ use fraud_storage::Location;
 
 use crate::archive::erase::{Eraser, Ids, Summary};
 use crate::archive::store::Store;
+use crate::bounded_read::read_text;
 use crate::commands::Failure;
 use crate::log_events::archive as events;
+use crate::pipeline::decode::MOST_ID_BYTES;
 
 /// Largest file of ids, bytes: a million of them, and more.
 const MOST_BYTES: u64 = 64 << 20;
-
-/// Longest id, bytes: a transaction with a longer one is a dead letter.
-const LONGEST_ID: usize = 1024;
 
 /// Arguments of `archive erase`.
 #[derive(Clone, Debug, clap::Args)]
@@ -97,7 +96,7 @@ fn ids(arguments: &Arguments) -> anyhow::Result<Ids> {
 fn add(ids: &mut Ids, id: &str) -> Result<(), String> {
     match id.len() {
         0 => Err("an id is not empty".to_owned()),
-        bytes if bytes > LONGEST_ID => Err(format!("an id has at most {LONGEST_ID} bytes, not {bytes}")),
+        bytes if bytes > MOST_ID_BYTES => Err(format!("an id has at most {MOST_ID_BYTES} bytes, not {bytes}")),
         _ => {
             ids.insert(id.as_bytes().into());
             Ok(())
@@ -108,12 +107,10 @@ fn add(ids: &mut Ids, id: &str) -> Result<(), String> {
 fn read(file: &Path) -> anyhow::Result<String> {
     let source: Box<dyn Read> =
         if file == Path::new("-") { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file)?) };
-    let mut text = String::new();
-    source.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(anyhow!("it has more than {MOST_BYTES} bytes: erase in several runs"));
+    match read_text(source, MOST_BYTES) {
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(anyhow!("{error}: erase in several runs")),
+        text => Ok(text?),
     }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub enum Location {
     },
 }
 
-/// A place beside the MLflow server where versions' files may lie: whoever registers a model writes the URI, and this process reads
+/// A place beside the MLflow server where versions' files may lie: those who register a model write the URI, and this process reads
 /// there with its own rights and credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store(Location);

@@ -6,7 +6,7 @@ use super::{EventTime, TransactionId, reject, syntax, text_of};
 use crate::pipeline::json::{Kind, Reader};
 
 /// Longest id, bytes of its text: every verdict on a row of its message repeats it. The schema's 256 characters always fit.
-pub(super) const MOST_ID_BYTES: usize = 1024;
+pub const MOST_ID_BYTES: usize = 1024;
 
 /// A transaction's id: text, or a number that is printed as text.
 pub(super) fn transaction_id(reader: &mut Reader<'_>) -> Result<TransactionId, Rejection> {
