@@ -229,10 +229,14 @@ impl World {
                 wait("every partition of the new topic has records", LIMIT, has_records)?;
             }
             RetentionOvertakes => {
+                let partition = random.below(self.traffic.partitions.load(Ordering::SeqCst)) as i16;
+                // A group without a committed offset begins where the log begins: it would miss nothing.
+                let there = self.traffic.end_of(partition).max(1);
+                let committed = |fleet: &Fleet| fleet.committed.lock().unwrap().get(&i32::from(partition)).copied();
+                wait("the partition is read", LIMIT, || committed(&self.fleet) >= Some(there))?;
                 let before = self.fleet.gone();
                 let members = self.fleet.len();
                 (0..members).for_each(|index| self.fleet.freeze(index, true));
-                let partition = random.below(self.traffic.partitions.load(Ordering::SeqCst)) as i16;
                 let read = self.traffic.end_of(partition);
                 std::thread::sleep(some(random, 1_000, 3_000));
                 // No member can have read what came since.
@@ -242,7 +246,8 @@ impl World {
                 topics.delete_records(&topics.input, i32::from(partition), end);
                 self.excused.push((self.traffic.topic.load(Ordering::SeqCst) as u8, Some(partition), end));
                 (0..members).for_each(|index| self.fleet.freeze(index, false));
-                wait("the workers count what is gone", LIMIT, || self.fleet.gone() > before)?;
+                wait("the workers count what is gone", LIMIT, || self.fleet.gone() > before)
+                    .map_err(|error| format!("{error}: partition {partition} below {end}\n{}", self.fleet.state()))?;
             }
             DiskFull => {
                 let small = self.cluster.small.clone().ok_or("no small file system")?;
