@@ -4,7 +4,7 @@
 #   docker run --rm fraud-scorer:local run --brokers HOST:PORT
 #   docker run --rm --entrypoint fraud-producer fraud-scorer:local --brokers HOST:PORT
 
-FROM rust:1.95.0-bookworm AS build
+FROM rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-pip \
     && rm -rf /var/lib/apt/lists/*
@@ -22,7 +22,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     && mkdir -p /fraud-scorer/licenses/onnxruntime \
     && cp .runtime/onnxruntime/LICENSE .runtime/onnxruntime/ThirdPartyNotices.txt /fraud-scorer/licenses/onnxruntime/
 
-FROM debian:bookworm-slim
+FROM debian:bookworm-20260824-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
 # The certificate authorities, for brokers behind TLS.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates libstdc++6 \

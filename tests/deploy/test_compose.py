@@ -48,12 +48,15 @@ def test_keys_are_known(services: Services) -> None:
     assert not any(unknown.values()), unknown
 
 
+# A version or a date for those who read, and the digest that counts.
+PINNED = re.compile(r"[^:@]+:v?(\d+\.\d+(\.\d+)?(-\w+)*|\w+-\d{8}-slim)@sha256:[0-9a-f]{64}")
+
+
 def test_images_are_pinned(services: Services) -> None:
     for name, service in services.items():
-        tag = service["image"].partition(":")[2]
+        image = service["image"]
         own = service.get("build") is not None
-        pinned = r"v?\d+\.\d+(\.\d+|-bookworm)"
-        assert tag == "local" if own else re.fullmatch(pinned, tag), (name, tag)
+        assert image.endswith(":local") if own else PINNED.fullmatch(image), (name, image)
 
 
 def build_file(service: dict[str, Any]) -> Path:
@@ -70,8 +73,7 @@ def test_own_images_can_be_built_and_do_not_run_as_root(services: Services) -> N
     for file in files:
         text = file.read_text()
         for image in re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE):
-            tag = image.partition(":")[2]
-            assert re.search(r"\d+\.\d+\.\d+", tag) or tag == "bookworm-slim", (file, image)
+            assert PINNED.fullmatch(image), (file, image)
         assert int(re.findall(r"^USER (\d+)$", text, flags=re.MULTILINE)[-1]) > 0, file
 
 
@@ -205,12 +207,18 @@ def test_every_secret_goes_where_it_is_needed_and_no_further(services: Services)
         secret: {name for name, service in services.items() if "${" + secret in str(service)}
         for secret in secrets
     }
-    clients = {"storage", "buckets", "mlflow", "retrain"}
     assert holders == {
-        "POSTGRES_PASSWORD": {"postgres", "mlflow"},
-        "AWS_ACCESS_KEY_ID": clients,
-        "AWS_SECRET_ACCESS_KEY": clients,
-        "MLFLOW_TRACKING_PASSWORD": {"mlflow", "retrain"},
+        "POSTGRES_PASSWORD": {"postgres"},
+        "MLFLOW_DATABASE_PASSWORD": {"postgres", "mlflow"},
+        "STORAGE_ROOT_ACCESS_KEY": {"storage", "buckets"},
+        "STORAGE_ROOT_SECRET_KEY": {"storage", "buckets"},
+        "MLFLOW_S3_ACCESS_KEY_ID": {"buckets", "mlflow"},
+        "MLFLOW_S3_SECRET_ACCESS_KEY": {"buckets", "mlflow"},
+        "AWS_ACCESS_KEY_ID": {"buckets", "retrain"},
+        "AWS_SECRET_ACCESS_KEY": {"buckets", "retrain"},
+        "MLFLOW_ADMIN_PASSWORD": {"mlflow", "accounts"},
+        "MLFLOW_TRACKING_PASSWORD": {"accounts", "retrain"},
+        "MLFLOW_READER_PASSWORD": {"accounts"},
         "MLFLOW_FLASK_SERVER_SECRET_KEY": {"mlflow"},
         "GRAFANA_ADMIN_PASSWORD": {"grafana"},
     }
@@ -218,6 +226,20 @@ def test_every_secret_goes_where_it_is_needed_and_no_further(services: Services)
     for name, service in services.items():
         for key in ("command", "entrypoint"):
             assert not [x for x in secrets if x in str(service.get(key))], name
+
+
+def test_no_program_is_an_administrator(services: Services) -> None:
+    """Whoever makes accounts ends before the programs start."""
+    makers = {"buckets", "accounts"}
+    for name, service in services.items():
+        environment = str(service.get("environment", {}))
+        for word in ("STORAGE_ROOT_", "MLFLOW_ADMIN_", "POSTGRES_PASSWORD"):
+            assert word not in environment or name in {*makers, "storage", "mlflow", "postgres"}
+    assert all(services[name]["restart"] == "on-failure" for name in makers)
+    # MLflow's server has its administrator's first password, since it makes that account itself.
+    client = services["mlflow"]["environment"]
+    assert client["AWS_ACCESS_KEY_ID"] == "${MLFLOW_S3_ACCESS_KEY_ID-}"
+    assert client["PGUSER"] != services["postgres"]["environment"]["POSTGRES_USER"]
 
 
 def test_services_call_each_other_by_their_ports(services: Services) -> None:

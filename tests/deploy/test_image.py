@@ -59,10 +59,11 @@ def context() -> set[str]:
 
 def test_base_images_are_pinned(dockerfile: list[Instruction]) -> None:
     build, runtime = (re.split(r"\s+AS\s+", rest)[0] for rest in arguments(dockerfile, "FROM"))
-    toolchain = re.fullmatch(r"rust:(\d+\.\d+\.\d+)-(\w+)", build)
+    digest = r"@sha256:[0-9a-f]{64}"
+    toolchain = re.fullmatch(rf"rust:(\d+\.\d+\.\d+)-(\w+){digest}", build)
     assert toolchain, build
     # The same Debian release, so that the binaries find the C library they were built for.
-    assert runtime == f"debian:{toolchain[2]}-slim"
+    assert re.fullmatch(rf"debian:{toolchain[2]}-\d{{8}}-slim{digest}", runtime), runtime
 
     package = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
     least = [int(part) for part in package["rust-version"].split(".")]

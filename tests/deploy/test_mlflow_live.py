@@ -105,27 +105,32 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def postgres(settings: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """A server with the compose file's user, database and kind of password check.
+def postgres(settings: dict[str, str], services: Services) -> Iterator[tuple[str, list[str]]]:
+    """A server with the compose file's accounts, database and kind of password check.
 
-    Gives its port and the start of a query.
+    Returns its port and the start of a query as the superuser.
     """
-    initdb, server, createdb, psql = map(program, ("initdb", "postgres", "createdb", "psql"))
+    initdb, server, psql = map(program, ("initdb", "postgres", "psql"))
+    own = {
+        name: substitute(value, settings)
+        for name, value in services["postgres"]["environment"].items()
+    }
+    user, database = own["POSTGRES_USER"], own["POSTGRES_DB"]
     # PostgreSQL refuses to run as root, and the folders of pytest are closed to others.
     folder = Path(tempfile.mkdtemp(prefix="fraud-postgres-"))
     options: dict[str, Any] = {"cwd": folder}
     if os.geteuid() == 0:
         names = [entry.pw_name for entry in pwd.getpwall()]
-        user = "postgres" if "postgres" in names else "nobody"
-        shutil.chown(folder, user)
-        options |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        runs_as = "postgres" if "postgres" in names else "nobody"
+        shutil.chown(folder, runs_as)
+        options |= {"user": runs_as, "group": pwd.getpwnam(runs_as).pw_gid, "extra_groups": []}
     port = str(free_port())
     password = folder / "password"
     password.write_text(settings["POSTGRES_PASSWORD"])
     password.chmod(0o644)
     try:
         succeed(
-            initdb, "--pgdata", folder / "data", "--username", settings["POSTGRES_USER"],
+            initdb, "--pgdata", folder / "data", "--username", user,
             "--pwfile", password, "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8",
             **options,
         )  # fmt: skip
@@ -136,14 +141,20 @@ def postgres(settings: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
         ]  # fmt: skip
         log = folder.with_suffix(".log")
         secret = os.environ | {"PGPASSWORD": settings["POSTGRES_PASSWORD"]}
-        address = ["--host", "127.0.0.1", "--port", port, "--username", settings["POSTGRES_USER"]]
+        query = [psql, "--host", "127.0.0.1", "--port", port, "--username", user]
         with running(command, log, **options) as process:
             deadline = time.monotonic() + 60
-            while run(createdb, *address, settings["POSTGRES_DB"], env=secret).returncode:
+            while run(*query, "--dbname", database, "-c", "SELECT 1", env=secret).returncode:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.3)
-            yield port, [psql, *address, "--dbname", settings["POSTGRES_DB"], "-tAc"]
+            # What the image runs when the folder of the data is made.
+            (mount,) = (x for x in services["postgres"]["volumes"] if "initdb.d" in x)
+            found = os.environ["PATH"] + os.pathsep + str(Path(psql).parent)
+            place = {"PGHOST": "127.0.0.1", "PGPORT": port, "PATH": found}
+            for script in sorted((ROOT / mount.split(":")[0]).iterdir()):
+                succeed(script, env=secret | own | place)
+            yield port, [*query, "--dbname", "mlflow", "-tAc"]
         log.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -153,20 +164,20 @@ def postgres(settings: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
 def storage(
     settings: dict[str, str], services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The storage service itself where its program is on PATH, else moto; gives the address."""
+    """The storage service itself where its program is on PATH, else moto; returns the address.
+
+    Only the former knows accounts.
+    """
     folder = tmp_path_factory.mktemp("storage")
     port = str(free_port())
     environment = dict(os.environ)
     if gateway := shutil.which("versitygw"):
         text = (ROOT / "deploy/storage/Dockerfile").read_text()
         words = json.loads(re.findall(r"^CMD (\[.*\])", text, flags=re.MULTILINE)[-1])
-        for name in ("data", "metadata"):
+        places = {":7070": f"127.0.0.1:{port}"}
+        for name in ("data", "metadata", "accounts"):
             (folder / name).mkdir()
-        places = {
-            ":7070": f"127.0.0.1:{port}",
-            "/data": str(folder / "data"),
-            "/metadata": str(folder / "metadata"),
-        }
+            places[f"/{name}"] = str(folder / name)
         command = [gateway, *(places.get(word, word) for word in words)]
         given = services["storage"]["environment"]
         environment |= {name: substitute(value, settings) for name, value in given.items()}
@@ -203,11 +214,23 @@ def registry(
 
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "PG"))}
     clean |= {"NO_PROXY": "127.0.0.1"}
-    buckets = services["buckets"]
-    script = ROOT / "deploy/mlflow" / buckets["entrypoint"][1]
-    for expected in ("made", "exist"):
-        output = succeed(CLIENT, script, *buckets["command"], env=clean | environment("buckets"))
-        assert output.count(expected) == 2 or storage_keeps_quiet(output)
+
+    def make(service: str, **places: str) -> str:
+        """Runs one of the services that end; twice, as after a restart."""
+        words = services[service]
+        script = ROOT / "deploy/mlflow" / words["entrypoint"][1]
+        own = clean | environment(service) | places
+        outputs = [succeed(CLIENT, script, *words["command"], env=own) for _ in range(2)]
+        assert outputs[0] == outputs[1]
+        return outputs[0]
+
+    if knows_accounts():
+        assert make("buckets").count("belongs to") == 2
+    else:
+        script = "import boto3, sys; boto3.client('s3').create_bucket(Bucket=sys.argv[1])"
+        own = clean | environment("buckets") | {"AWS_DEFAULT_REGION": "us-east-1"}
+        for name in services["buckets"]["command"]:
+            succeed(CLIENT, "-c", script, name, env=own)
 
     text = (ROOT / "deploy/mlflow/Dockerfile").read_text()
     words = json.loads(re.findall(r"^CMD (\[.*\])", text, flags=re.MULTILINE)[-1])
@@ -226,13 +249,14 @@ def registry(
     with running(command, log, env=clean | own, cwd=work) as process:
         address = f"http://127.0.0.1:{port}"
         wait_for_http(f"{address}/health", process, log)
+        made = make("accounts", MLFLOW_TRACKING_URI=address)
+        assert made.count("is there") == 2
         yield Registry(address, settings, storage, query, process, log)
     assert list(work.iterdir()) == []
 
 
-def storage_keeps_quiet(output: str) -> bool:
-    """S3 in its oldest region, and moto with it, answers a second creation like the first."""
-    return output.count("made") == 2
+def knows_accounts() -> bool:
+    return shutil.which("versitygw") is not None
 
 
 REGISTER = """\
@@ -258,12 +282,26 @@ for version in versions:
     client.set_registered_model_alias("fraud", "champion", version.version)
 champion = client.get_model_version_by_alias("fraud", "champion")
 here = Path(mlflow.artifacts.download_artifacts("models:/fraud@champion", dst_path=folder / "got"))
-keys = [x["Key"] for x in boto3.client("s3", region_name=os.environ["AWS_REGION"])
-        .list_objects_v2(Bucket="mlflow")["Contents"]]
+
+def names(account, bucket):
+    client = boto3.client(
+        "s3", region_name=os.environ["AWS_REGION"],
+        aws_access_key_id=os.environ[f"{account}_ACCESS_KEY_ID"],
+        aws_secret_access_key=os.environ[f"{account}_SECRET_ACCESS_KEY"],
+    )
+    try:
+        return [x["Key"] for x in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    except client.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+
+keys = names("MLFLOW_S3", "mlflow")
+foreign = [names("AWS", "mlflow"), names("MLFLOW_S3", "fraud-archive")]
+assert names("AWS", "fraud-archive") == []
 print(json.dumps({
     "version": champion.version,
     "same": [(here / x.name).read_bytes() == x.read_bytes() for x in sorted(bundle.iterdir())],
     "keys": keys,
+    "foreign": foreign,
 }))
 """
 
@@ -277,10 +315,36 @@ def test_a_version_goes_in_gets_the_alias_and_comes_out_whole(
     assert found["same"] == [True, True]
     # The parts hold what the parts are for: bundles in the bucket, the rest in PostgreSQL.
     assert {Path(key).name for key in found["keys"]} >= {"manifest.toml", "model.onnx"}
+    # Neither account of the storage sees the other's bucket.
+    if knows_accounts():
+        assert found["foreign"] == ["AccessDenied"] * 2
     secret = os.environ | {"PGPASSWORD": registry.settings["POSTGRES_PASSWORD"]}
     aliases = "SELECT alias, version FROM registered_model_aliases"
     assert succeed(*registry.query, aliases, env=secret).strip() == "champion|2"
-    assert succeed(*registry.query, "SELECT username FROM users", env=secret).strip() == "admin"
+    accounts = succeed(*registry.query, "SELECT username, is_admin FROM users", env=secret)
+    assert set(accounts.split()) == {"admin|t", "fraud-training|f", "fraud-worker|f"}
+    roles = "SELECT rolname FROM pg_roles WHERE rolsuper OR rolcreaterole OR rolcreatedb"
+    assert "mlflow" not in succeed(*registry.query, roles, env=secret).split()
+
+
+def test_an_account_that_reads_changes_nothing(registry: Registry) -> None:
+    reader = {
+        "MLFLOW_TRACKING_USERNAME": registry.settings["MLFLOW_READER_USERNAME"],
+        "MLFLOW_TRACKING_PASSWORD": registry.settings["MLFLOW_READER_PASSWORD"],
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    read = "print(client.get_model_version_by_alias('fraud', 'champion').version)"
+    changes = (
+        "client.set_registered_model_alias('fraud', 'champion', '1')",
+        "client.create_model_version('fraud', 'mlflow-artifacts:/1/x')",
+        "client.delete_registered_model('fraud')",
+    )
+    start = "from mlflow import MlflowClient; client = MlflowClient(); "
+    assert succeed(CLIENT, "-c", start + read, env=registry.client(**reader)).strip() == "2"
+    for change in changes:
+        done = run(CLIENT, "-c", start + change, env=registry.client(**reader))
+        assert done.returncode != 0, change
+        assert "403" in done.stderr or "PERMISSION_DENIED" in done.stderr, done.stderr
 
 
 def test_nothing_is_answered_without_the_password(registry: Registry) -> None:
@@ -306,7 +370,7 @@ def test_no_secret_is_in_the_log_or_on_a_command_line(registry: Registry) -> Non
         for name, value in registry.settings.items()
         if name.endswith(("_PASSWORD", "_KEY")) and value
     ]
-    assert len(secrets) == 5
+    assert len(secrets) == 11
     lines = registry.log.read_text()
     for path in Path("/proc").glob("[0-9]*"):
         try:
