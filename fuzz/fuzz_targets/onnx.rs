@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  input ─┬► external weights
+//!         ├► ZipMap left out ─► the scores before it are an output of the file
 //!         ├► Split ─► parts that read back as what they were cut from
 //!         │       └─► Ensemble ─► every method of the kernel gives what the interpreter does, bit for bit
 //!         └► Linear ─► one score a row
@@ -12,7 +13,7 @@
 use fraud_trees::ensemble::{Ensemble, Node};
 use fraud_trees::kernel::{Kernel, Method};
 use fraud_trees::onnx::wire::fields;
-use fraud_trees::onnx::{Linear, Split, external_weights};
+use fraud_trees::onnx::{Linear, Split, external_weights, without_zip_map};
 use libfuzzer_sys::fuzz_target;
 
 /// Features of a row, as the seeds' models have them.
@@ -96,10 +97,20 @@ fn linear(file: &[u8], input: &str, output: &str) {
     }
 }
 
+fn zip_map(file: &[u8], output: &str) {
+    let Ok(Some((without, tensor))) = without_zip_map(file, output) else { return };
+    assert!(
+        names(&without, 12).any(|name| name == tensor)
+            && !names(&without, 12).any(|name| name == output && name != tensor)
+    );
+    assert!(without.len() <= file.len() + tensor.len() + 64);
+}
+
 fuzz_target!(|file: &[u8]| {
     let _ = external_weights(file);
     let Some(input) = names(file, 11).next() else { return };
     for output in names(file, 12).take(2) {
+        zip_map(file, output);
         trees(file, input, output);
         linear(file, input, output);
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use fraud_wire::verdict::Verdict;
 
 use crate::kafka::batch::Record;
+use crate::model::probability::is_probability;
 
 /// A record of the verdicts' topic.
 pub struct VerdictRecord {
@@ -67,7 +68,7 @@ fn parse(payload: Option<&[u8]>) -> Result<Verdict, NotAVerdict> {
     let refuse = |reason, message: String| Err(NotAVerdict { reason, message });
     let Some(payload) = payload else { return refuse(Reason::Tombstone, "the record has no value".into()) };
     match serde_json::from_slice::<Verdict>(payload) {
-        Ok(verdict) if !(0.0..=1.0).contains(&verdict.score) => {
+        Ok(verdict) if !is_probability(verdict.score) => {
             refuse(Reason::Score, format!("score is {}, not a probability", verdict.score))
         }
         Ok(verdict) if verdict.label > 1 => {

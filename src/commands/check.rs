@@ -16,6 +16,7 @@ use crate::model::choice::ModelEngine;
 use crate::model::exchange::{ExchangeSettings, Gate, Verification};
 use crate::model::manifest::Manifest;
 use crate::model::runtime;
+use crate::model::session::newest_readable;
 use crate::model::source::{Candidate, ModelSource};
 use crate::model::trees::verify::Agreement;
 use crate::pipeline::shadow::Columns;
@@ -79,7 +80,13 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     match runtime::environment().map(|_| runtime::find_library()) {
-        Ok(path) => report.good("ONNX Runtime", path.map_or_else(|reason| reason, |path| path.display().to_string())),
+        Ok(path) => {
+            let newest = newest_readable().map_or_else(String::new, |(ir_version, operator_set)| {
+                format!(", reads models up to IR version {ir_version} and operator set {operator_set}")
+            });
+            let path = path.map_or_else(|reason| reason, |path| path.display().to_string());
+            report.good("ONNX Runtime", path + &newest);
+        }
         Err(error) => report.bad("ONNX Runtime", error),
     }
     let exchange = settings.as_ref().map(|settings| {

@@ -170,7 +170,8 @@ impl Watched {
     }
 }
 
-/// The bin that a value is in. Rows hold no NaN: the decoder refuses it, and a score that is none is no probability.
+/// The bin that a value is in. A missing value that reaches the model as NaN counts in the lowest one, in the reference as in
+/// the traffic.
 #[inline]
 fn bin(edges: &[f32; MOST_BINS], value: f32) -> usize {
     // All of them, without a branch: a few vector instructions.

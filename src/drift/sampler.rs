@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::monitor::DriftMonitor;
+use crate::model::probability::is_probability;
 
 /// How often the pace is set anew.
 const PACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ impl Sampler {
         let counts = pending.counts_of(&self.monitor);
         while let Some(row) = next {
             let score = scores[row];
-            if (0.0..=1.0).contains(&score) {
+            if is_probability(score) {
                 baseline.count(&features[row * width..(row + 1) * width], score, counts);
             }
             next = self.pace.after(row, scores.len());

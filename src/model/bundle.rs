@@ -1,23 +1,27 @@
 //! A bundle directory, loaded and verified: what every way into the product (run, demo, score, check) starts with.
 //!
 //! The gates, in order: digital signature, where one is asked for → manifest → hashes → graph and signature → golden records (decoded as a topic's records are, scored
-//! by the engine that will score those) → finite output on an all-default row. Whatever fails refuses the bundle with
-//! the reason. The engine is chosen before the golden records are scored: our kernel has to agree with ONNX Runtime
+//! by the engine that will score those), or where there are none a row of defaults, which has to score as a probability.
+//! Whatever fails refuses the bundle with the reason. The engine is chosen before the golden records are scored: our kernel has to agree with ONNX Runtime
 //! first, and then with training.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use std::path::{Path, PathBuf};
+
+use fraud_trees::onnx::{Model, Node, class_labels, without_zip_map};
 
 use super::ModelError;
 use super::choice::{KernelChoice, ModelEngine};
 use super::golden::{Golden, GoldenError};
-use super::manifest::Manifest;
+use super::manifest::{Class, Manifest};
+use super::probability::is_probability;
 use super::scorer::{OnnxScorer, Scorer};
 use super::trust::Demands;
 use crate::digest::sha256;
 use crate::log_events;
-
-/// How far a golden record's score may lie from training's: f32 noise through another implementation, no more.
-pub const GOLDEN_TOLERANCE: f32 = 1e-5;
 
 /// A verified bundle.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ pub struct Bundle {
     pub directory: PathBuf,
     /// What it promises.
     pub manifest: Manifest,
-    /// The ONNX model; sessions are built from these bytes, so that what was hashed is what runs.
+    /// The ONNX model, whose hash was checked; sessions are built from these bytes. Only a ZipMap behind its scores is left out.
     pub model: Vec<u8>,
     /// What scores it.
     pub engine: ModelEngine,
@@ -50,7 +54,7 @@ impl Bundle {
     /// As [`Bundle::load_for`], where more is asked of it.
     pub fn load_as(directory: &Path, choice: KernelChoice, demands: &Demands) -> Result<Bundle, ModelError> {
         check_files(directory)?;
-        let manifest = Manifest::read_as(&directory.join("manifest.toml"), demands)?;
+        let mut manifest = Manifest::read_as(&directory.join("manifest.toml"), demands)?;
         demands.check_files(directory, &manifest)?;
         let path = directory.join(&manifest.model);
         let model = std::fs::read(&path).map_err(|source| ModelError::Unreadable { path: path.clone(), source })?;
@@ -58,6 +62,8 @@ impl Bundle {
         if found != manifest.sha256 {
             return Err(ModelError::WrongHash { path, found, expected: manifest.sha256 });
         }
+        find_class(&model, &mut manifest)?;
+        let model = with_tensor_output(model, &mut manifest);
         let mut reference = OnnxScorer::new(&manifest, &model)?;
         let golden_path = directory.join("golden.jsonl");
         let golden = read_golden(&golden_path, &manifest)?;
@@ -73,7 +79,9 @@ impl Bundle {
         };
         let mut scorer = bundle.scorer()?;
         bundle.golden_difference = bundle.verify_golden(&golden, &golden_path, &mut scorer)?;
-        bundle.verify_finite(&mut scorer)?;
+        if golden.lines.is_empty() {
+            bundle.verify_defaults(&mut scorer)?;
+        }
         Ok(bundle)
     }
 
@@ -92,27 +100,53 @@ impl Bundle {
         self.run(scorer, &golden.rows.features, &mut scores)?;
         for ((score, expected), line) in scores.iter().zip(&golden.expected).zip(&golden.lines) {
             let difference = (score - expected).abs();
+            let tolerance = self.manifest.tolerance;
+            let refuse = |reason| Err(ModelError::Golden { path: path.to_owned(), line: *line, reason });
             // NaN compares false with everything: it must not pass for a small difference.
-            if difference.is_nan() || difference > GOLDEN_TOLERANCE {
-                let reason = format!(
-                    "scored {score}, training recorded {expected} (tolerance {GOLDEN_TOLERANCE}): the model, its \
-                     preprocessing or the feature order is not what training exported"
-                );
-                return Err(ModelError::Golden { path: path.to_owned(), line: *line, reason });
+            if difference.is_nan() || difference > tolerance {
+                let cause = self.likely_cause(*score);
+                return refuse(format!(
+                    "scored {score}, training recorded {expected} (tolerance {tolerance}): {cause}"
+                ));
+            }
+            if !is_probability(*score) {
+                return refuse(format!(
+                    "scored {score}, not a probability in [0, 1]: such transactions would be dead letters"
+                ));
             }
             largest = largest.max(difference);
         }
         Ok(largest)
     }
 
-    /// A model that gives NaN on plain input would dead-letter everything: refuse it now.
-    fn verify_finite(&self, scorer: &mut Scorer) -> Result<(), ModelError> {
+    /// Why a score may be another one than training's, as far as the graph and the score tell.
+    fn likely_cause(&self, score: f32) -> &'static str {
+        let graph = Model::read(&self.model).ok();
+        let has_trees = graph.as_ref().is_some_and(|graph| graph.nodes.iter().any(Node::is_trees));
+        if has_trees && graph.is_some_and(|graph| graph.has_operator("Scaler")) {
+            "its Scaler multiplies where scikit-learn divides, which moves values across the trees' thresholds \
+             (microsoft/onnxruntime#4130): leave the scaler out, trees need none, or put Sub and Div in its place"
+        } else if !is_probability(score) {
+            "it gives no probability, so the export lost the step that makes one of the margin"
+        } else if has_trees {
+            "the model, its preprocessing or the feature order is not what training exported, or the library was asked for \
+             its score with features rounded to 32 bits (astype(float32)) instead of the decimals in the file"
+        } else {
+            "the model, its preprocessing or the feature order is not what training exported"
+        }
+    }
+
+    /// A model that gives no probability on plain input would dead-letter everything: refuse it now.
+    fn verify_defaults(&self, scorer: &mut Scorer) -> Result<(), ModelError> {
         let row: Vec<f32> = self.manifest.features.iter().map(|feature| feature.default.unwrap_or(0.0)).collect();
         let mut scores = Vec::new();
         self.run(scorer, &row, &mut scores)?;
         match scores[..] {
-            [score] if (0.0..=1.0).contains(&score) => Ok(()),
-            ref other => Err(self.refuse(format!("a row of zeros scored {other:?}, not a probability in [0, 1]"))),
+            [score] if is_probability(score) => Ok(()),
+            ref other => Err(self.refuse(format!(
+                "a row of defaults and zeros scored {other:?}, not a probability in [0, 1]; where that is no transaction at \
+                 all, add golden.jsonl, whose records are tried instead"
+            ))),
         }
     }
 
@@ -122,6 +156,36 @@ impl Bundle {
 
     fn refuse(&self, reason: String) -> ModelError {
         ModelError::Graph { model: self.manifest.id(), reason }
+    }
+}
+
+/// Sets the column of the class that the manifest names, if it names one.
+fn find_class(model: &[u8], manifest: &mut Manifest) -> Result<(), ModelError> {
+    let Some(Class(class)) = &manifest.output.class else { return Ok(()) };
+    let refuse = |reason| ModelError::Graph { model: manifest.id(), reason };
+    let labels = class_labels(model, &manifest.output.tensor)
+        .map_err(|reason| refuse(format!("output.class = {class:?}: {reason}: give output.column instead")))?;
+    let Some(labels) = labels else {
+        let reason = format!("output.class = {class:?}, but the graph names no classes: give output.column instead");
+        return Err(refuse(reason));
+    };
+    let Some(column) = labels.iter().position(|label| label == class) else {
+        let reason = format!("output.class = {class:?} is no class of the graph (it has: {})", labels.join(", "));
+        return Err(refuse(reason));
+    };
+    manifest.output.column = Some(column);
+    Ok(())
+}
+
+/// A model whose scores come in a tensor: where a ZipMap makes maps of them, what this takes is the output.
+fn with_tensor_output(model: Vec<u8>, manifest: &mut Manifest) -> Vec<u8> {
+    // What cannot be read here is ONNX Runtime's to judge.
+    match without_zip_map(&model, &manifest.output.tensor) {
+        Ok(Some((without, tensor))) => {
+            manifest.output.tensor = tensor;
+            without
+        }
+        Ok(None) | Err(_) => model,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The features are read by the decoder of a topic's records, so that what is checked offline is what runs.
 
+use super::probability;
 use crate::pipeline::decode::{Decoder, Feature, Rows};
 
 /// Longest golden record that is read.
@@ -46,11 +47,24 @@ impl Golden {
                 return Err(error(format!("it has {rows} rows: write one transaction a line")));
             }
             let record: GoldenRecord = serde_json::from_slice(text).map_err(|unread| error(unread.to_string()))?;
+            if !is_near_probability(record.expected_score) {
+                return Err(error(format!(
+                    "expected_score = {} is not a probability in [0, 1]",
+                    record.expected_score
+                )));
+            }
             golden.expected.push(record.expected_score);
             golden.lines.push(line);
         }
         Ok(golden)
     }
+}
+
+/// Training's own sums of 32-bit floats may overshoot as the model's do.
+fn is_near_probability(score: f32) -> bool {
+    let mut score = [score];
+    probability::clamp(&mut score);
+    probability::is_probability(score[0])
 }
 
 #[derive(serde::Deserialize)]
@@ -72,6 +86,7 @@ mod tests {
         for (text, says) in [
             ("{\"V1\":1}", "expected_score"),
             ("\n{\"expected_score\":1}", "V1"),
+            ("{\"V1\":1,\"expected_score\":1.3}", "probability"),
             ("{\"columns\":[\"V1\"],\"data\":[[1],[2]],\"expected_score\":1}", "2 rows"),
         ] {
             let error = parse(text).expect_err(text);

@@ -13,6 +13,12 @@ use crate::pipeline::decode::{Feature, RESERVED_KEYS};
 /// Bundle names and versions stand in headers, metrics and JSON: keep them short.
 const MAX_NAME_BYTES: usize = 200;
 
+/// How far a golden record's score may lie from training's: f32 noise through another implementation, no more.
+pub const GOLDEN_TOLERANCE: f32 = 1e-5;
+
+/// The most that a manifest may ask for instead: quantised and 16-bit graphs lie that far from the model they were made of.
+const MOST_TOLERANCE: f32 = 0.1;
+
 /// A checked manifest.
 #[derive(Clone, Debug)]
 pub struct Manifest {
@@ -34,6 +40,8 @@ pub struct Manifest {
     pub output: Output,
     /// Where review and decline begin.
     pub thresholds: Thresholds,
+    /// How far a golden record's score may lie from training's.
+    pub tolerance: f32,
     /// Lower-case hexadecimal SHA-256 of further files of the bundle, by name.
     pub files: BTreeMap<String, String>,
     /// Whatever training wrote down; shown, never interpreted.
@@ -56,6 +64,30 @@ pub struct Output {
     pub tensor: String,
     /// Column of the positive class; absent for `[rows]`.
     pub column: Option<usize>,
+    /// The positive class by its name in the graph, in place of the column.
+    #[serde(default)]
+    pub class: Option<Class>,
+}
+
+/// The name of a class: a text, or an integer as its decimal.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "RawClass")]
+pub struct Class(pub String);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawClass {
+    Text(String),
+    Integer(i64),
+}
+
+impl From<RawClass> for Class {
+    fn from(raw: RawClass) -> Class {
+        match raw {
+            RawClass::Text(text) => Class(text),
+            RawClass::Integer(integer) => Class(integer.to_string()),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,6 +101,8 @@ struct RawManifest {
     input: RawInput,
     output: Output,
     thresholds: RawThresholds,
+    #[serde(default)]
+    golden: RawGolden,
     #[serde(default)]
     files: BTreeMap<String, String>,
     #[serde(default)]
@@ -87,6 +121,33 @@ struct RawInput {
 struct RawFeature {
     name: String,
     default: Option<f32>,
+    missing: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawGolden {
+    tolerance: Option<f32>,
+}
+
+impl RawFeature {
+    /// What stands for a value that is not there.
+    fn default(&self) -> Result<Option<f32>, String> {
+        let name = &self.name;
+        match (self.missing.as_deref(), self.default) {
+            (Some("nan"), None) => Ok(Some(f32::NAN)),
+            (Some("nan"), Some(_)) => Err(format!(
+                "input.features: {name:?} has both missing and default: missing = \"nan\" lets NaN reach the graph, \
+                 default puts a number there"
+            )),
+            (Some(other), _) => Err(format!("input.features: missing = {other:?} of {name:?} must be \"nan\"")),
+            (None, Some(default)) if !default.is_finite() => Err(format!(
+                "input.features: the default of {name:?} must be a finite number; missing = \"nan\" lets NaN reach the \
+                 graph"
+            )),
+            (None, default) => Ok(default),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -158,14 +219,18 @@ impl Manifest {
             if !names.insert(&feature.name) {
                 return Err(format!("input.features names {:?} twice", feature.name));
             }
-            if feature.default.is_some_and(|default| !default.is_finite()) {
-                return Err(format!("input.features: the default of {:?} must be a finite number", feature.name));
-            }
+        }
+        if let (Some(column), Some(Class(class))) = (raw.output.column, &raw.output.class) {
+            return Err(format!("output has both column = {column} and class = {class:?}: give one of them"));
         }
         let thresholds = Thresholds::new(raw.thresholds.review, raw.thresholds.decline)
             .map_err(|reason| format!("thresholds: {reason}"))?;
-        let features =
-            raw.input.features.into_iter().map(|raw| Feature { name: raw.name, default: raw.default }).collect();
+        let tolerance = raw.golden.tolerance.unwrap_or(GOLDEN_TOLERANCE);
+        if !(0.0..=MOST_TOLERANCE).contains(&tolerance) {
+            return Err(format!("golden.tolerance = {tolerance} must lie in [0, {MOST_TOLERANCE}]"));
+        }
+        let feature = |raw: RawFeature| Ok(Feature { default: raw.default()?, name: raw.name });
+        let features = raw.input.features.into_iter().map(feature).collect::<Result<_, String>>()?;
         Ok(Manifest {
             name: raw.name,
             version: raw.version,
@@ -176,6 +241,7 @@ impl Manifest {
             features,
             output: raw.output,
             thresholds,
+            tolerance,
             files: raw.files.into_iter().map(|(name, sha256)| (name, sha256.to_ascii_lowercase())).collect(),
             training: raw.training,
         })
@@ -216,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn what_else_a_manifest_may_say() {
+        assert_eq!(Manifest::parse(&text("", "")).expect("valid").tolerance, GOLDEN_TOLERANCE);
+        let tolerant = text("[thresholds]", "[golden]\ntolerance = 0.05\n[thresholds]");
+        assert_eq!(Manifest::parse(&tolerant).expect("valid").tolerance, 0.05);
+        let gaps = Manifest::parse(&text("default = 0.0", "missing = \"nan\"")).expect("valid").features;
+        assert!(gaps[1].default.is_some_and(f32::is_nan));
+        assert_eq!(gaps, gaps.clone(), "a gap is the same gap");
+        assert_ne!(gaps[1], Feature { name: "Amount".into(), default: Some(0.0) });
+    }
+
+    #[test]
     fn every_fault_names_its_field() {
         for (replace, by, names) in [
             ("name = \"fraud\"\n", "", "name"),
@@ -228,12 +305,18 @@ mod tests {
             ("aaaa", "zzzz", "sha256"),
             ("{ name = \"V1\" }, ", "{ name = \"Amount\" }, ", "Amount"),
             ("\"V1\"", "\"event_time\"", "event_time"),
-            ("default = 0.0", "default = nan", "Amount"),
+            ("default = 0.0", "default = nan", "missing = \"nan\""),
+            ("default = 0.0", "default = 0.0, missing = \"nan\"", "Amount"),
+            ("default = 0.0", "missing = \"zero\"", "Amount"),
+            ("[thresholds]", "[golden]\ntolerance = 0.2\n[thresholds]", "golden.tolerance"),
+            ("[thresholds]", "[golden]\ntolerance = nan\n[thresholds]", "golden.tolerance"),
+            ("[thresholds]", "[golden]\ntolerence = 0.01\n[thresholds]", "tolerence"),
             ("default = 0.0", "defualt = 0.0", "defualt"),
             ("review = 0.35", "review = 0.95", "thresholds"),
             ("decline = 0.9", "decline = 1.5", "thresholds"),
             ("review = 0.35\n", "", "review"),
             ("[output]\ntensor = \"probabilities\"", "[output]", "tensor"),
+            ("tensor = \"probabilities\"", "tensor = \"probabilities\"\nclass = 1", "class"),
             ("sha256", "kind = \"ranking\"\nsha256", "kind"),
             ("[input]", "[files]\n\"../golden.jsonl\" = \"\"\n[input]", "golden"),
             ("[input]", "[files]\n\"golden.jsonl\" = \"abc\"\n[input]", "golden"),

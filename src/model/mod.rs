@@ -19,6 +19,7 @@ pub mod exchange;
 pub mod golden;
 pub mod linear;
 pub mod manifest;
+pub mod probability;
 pub mod registry;
 pub mod runtime;
 pub mod scorer;

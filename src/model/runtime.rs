@@ -42,6 +42,46 @@ fn tell(level: LogLevel, _category: &str, _id: &str, _place: &str, line: &str) {
     }
 }
 
+/// What ONNX Runtime says, without the place in its source and the C++ signature that it begins with:
+/// `/onnxruntime_src/core/graph/model.cc:181 onnxruntime::Model::Model(ModelProto&&, …) Unsupported …`.
+pub fn plain(message: &str) -> String {
+    let message = message.trim();
+    let place = [".cc:", ".h:", ".hpp:"].iter().filter_map(|end| message.find(end)).min();
+    let Some(place) = place else { return message.to_owned() };
+    let begin = message[..place].rfind(char::is_whitespace).map_or(0, |space| space + 1);
+    let (before, rest) = (&message[..begin], &message[begin..]);
+    let said = behind_signature(rest).trim();
+    // A form that is not known is better whole than gone.
+    if said.is_empty() { message.to_owned() } else { format!("{before}{said}") }
+}
+
+/// What stands behind `file.cc:1 type name(arguments) const [with T = …]`.
+fn behind_signature(text: &str) -> &str {
+    let Some(mut rest) = text.split_once(' ').map(|(_, rest)| rest) else { return "" };
+    let Some(open) = rest.find('(') else { return rest };
+    rest = &rest[open..];
+    loop {
+        let (close, skip) = match rest.as_bytes().first() {
+            Some(b'(') => (b')', b'('),
+            Some(b'[') => (b']', b'['),
+            _ => return rest,
+        };
+        let mut depth = 0_usize;
+        let end = rest.bytes().position(|byte| {
+            depth = if byte == skip { depth + 1 } else { depth - usize::from(byte == close) };
+            depth == 0
+        });
+        let Some(end) = end else { return rest };
+        rest = rest[end + 1..].trim_start();
+        rest = rest.strip_prefix("const ").unwrap_or(rest);
+        // A lambda has its call behind: `::<lambda(int)>::operator()(int)`.
+        if rest.starts_with('>') || rest.starts_with("::") {
+            let Some(open) = rest.find('(') else { return rest };
+            rest = &rest[open..];
+        }
+    }
+}
+
 /// Where ONNX Runtime lies, or the list of places without it.
 pub fn find_library() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
@@ -72,6 +112,33 @@ fn candidates(executable: Option<&Path>, working_directory: Option<&Path>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signatures_of_the_source_are_left_out() {
+        for (said, plainly) in [
+            (
+                "Load model from memory failed: /onnxruntime_src/onnxruntime/core/graph/model.cc:181 \
+                 onnxruntime::Model::Model(onnx::ModelProto&&, const onnxruntime::logging::Logger&) Unsupported model \
+                 IR version: 14, max supported IR version: 13\n",
+                "Load model from memory failed: Unsupported model IR version: 14, max supported IR version: 13",
+            ),
+            (
+                "/src/tree_ensemble_common.h:357 onnxruntime::common::Status onnxruntime::ml::detail::TreeEnsembleCommon\
+                 <InputType, ThresholdType>::Init(int, const Names&) [with InputType = float; Names = std::vector<int>] \
+                 base_values.size() == 0 was false. base_values should have 0, 1, or 2 values (found 10)",
+                "base_values.size() == 0 was false. base_values should have 0, 1, or 2 values (found 10)",
+            ),
+            (
+                "/src/session.cc:12 onnxruntime::Load(int)::<lambda(const Path&)>::operator()(const Path&) const no such node",
+                "no such node",
+            ),
+            ("This is an invalid model. Error: Field 'shape'", "This is an invalid model. Error: Field 'shape'"),
+            ("/src/a.cc:1 name(unfinished", "(unfinished"),
+            ("/src/a.cc:1 name()", "/src/a.cc:1 name()"),
+        ] {
+            assert_eq!(plain(said), plainly);
+        }
+    }
 
     #[test]
     fn the_place_beside_the_executable_comes_first() {

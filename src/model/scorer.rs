@@ -9,6 +9,8 @@
 use super::ModelError;
 use super::linear::{LinearPlan, LinearScorer};
 use super::manifest::Manifest;
+use super::probability;
+use super::runtime;
 use super::session::{GraphSession, take_column};
 use super::signature;
 use super::trees::{TreePlan, TreeScorer};
@@ -29,7 +31,7 @@ pub struct InferenceError(String);
 
 impl InferenceError {
     pub(super) fn new(reason: impl std::fmt::Display) -> Self {
-        InferenceError(reason.to_string())
+        InferenceError(runtime::plain(&reason.to_string()))
     }
 }
 
@@ -49,16 +51,16 @@ impl Scorer {
         Scorer(Engine::Linear(LinearScorer::new(plan)))
     }
 
-    /// Scores row-major `features`; replaces `scores` by one probability per row, in order.
+    /// Scores row-major `features`; replaces `scores` by one score per row, in order: a probability, or what the model
+    /// gave in its place.
     pub fn score(&mut self, features: &[f32], scores: &mut Vec<f32>) -> Result<(), InferenceError> {
         match &mut self.0 {
-            Engine::Onnx(scorer) => scorer.score(features, scores),
-            Engine::Trees(scorer) => scorer.score(features, scores),
-            Engine::Linear(scorer) => {
-                scorer.score(features, scores);
-                Ok(())
-            }
+            Engine::Onnx(scorer) => scorer.score(features, scores)?,
+            Engine::Trees(scorer) => scorer.score(features, scores)?,
+            Engine::Linear(scorer) => scorer.score(features, scores),
         }
+        probability::clamp(scores);
+        Ok(())
     }
 }
 

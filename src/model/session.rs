@@ -4,6 +4,7 @@
 //! and a pool inside each would only make them wait for each other. Input is borrowed, and so is the output.
 
 use fraud_trees::onnx::external_weights;
+use fraud_trees::onnx::wire::Writer;
 use ndarray::ArrayView2;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -42,7 +43,7 @@ impl GraphSession {
                 .with_intra_op_spinning(false)?
                 .commit_from_memory(model)
         };
-        let session = build().map_err(|error| refuse(format!("ONNX Runtime refused the graph: {error}")))?;
+        let session = build().map_err(|error| refuse(refused(&runtime::plain(&error.to_string()))))?;
         Ok(GraphSession { session })
     }
 
@@ -77,6 +78,36 @@ impl GraphSession {
     }
 }
 
+/// The newest models that this ONNX Runtime reads, as it says itself when it is given newer ones: IR version and operator set.
+pub fn newest_readable() -> Option<(u32, u32)> {
+    const TOO_NEW: i64 = 1_000_000;
+    let refusal = |ir_version, operator_set| {
+        let mut model = Writer::default();
+        model.integer(1, ir_version).message(8, |import| _ = import.integer(2, operator_set)).message(7, |graph| {
+            graph.bytes(2, b"empty");
+        });
+        GraphSession::new(&model.0, "empty").err().map(|error| error.to_string())
+    };
+    let number_behind = |text: String, words: &str| {
+        let (_, rest) = text.split_once(words)?;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+    };
+    let ir_version = number_behind(refusal(TOO_NEW, 17)?, "max supported IR version: ")?;
+    Some((ir_version, number_behind(refusal(8, TOO_NEW)?, "is till opset ")?))
+}
+
+/// Why there is no session, and what can be done where that is known.
+fn refused(reason: &str) -> String {
+    let remedy = if reason.contains("Unsupported model IR version") {
+        ": save it with an older version (model.ir_version = 10; onnx.save(model, path)), which changes nothing else"
+    } else if reason.contains("opset") {
+        ": export it for an older operator set (target_opset), or bring a newer ONNX Runtime (ORT_DYLIB_PATH)"
+    } else {
+        ""
+    };
+    format!("ONNX Runtime refused the graph: {reason}{remedy}")
+}
+
 /// Appends one score per row: the only column, or `column` of several.
 pub fn take_column(
     shape: &[i64],
@@ -89,7 +120,7 @@ pub fn take_column(
         ([found], _) if *found as usize == rows => scores.extend_from_slice(values),
         ([_, columns], None) if *columns > 1 => {
             return Err(InferenceError::new(format!(
-                "the output has {columns} columns: say which is the positive class by output.column"
+                "the output has {columns} columns: say which is the positive class by output.class or output.column"
             )));
         }
         ([found, columns], column) if *found as usize == rows && column.unwrap_or(0) < *columns as usize => {

@@ -51,11 +51,15 @@ pub fn check(session: &Session, manifest: &Manifest) -> Result<(), String> {
         ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } if shape.len() <= 2 => {
             let columns = if shape.len() == 2 { shape[1] } else { -1 };
             match manifest.output.column {
+                // A tensor of no known shape has none at all here.
+                Some(column) if shape.len() == 1 && column > 0 => Err(format!(
+                    "output.column = {column}, but the graph's output is one value a row: leave output.column out"
+                )),
                 Some(column) if columns >= 0 && column as i64 >= columns => {
                     Err(format!("output.column = {column}, but the graph's output has {columns} columns"))
                 }
                 None if columns > 1 => Err(format!(
-                    "the graph's output has {columns} columns: say which is the positive class by output.column"
+                    "the graph's output has {columns} columns: say which is the positive class by output.class or output.column"
                 )),
                 _ => Ok(()),
             }

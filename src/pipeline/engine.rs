@@ -16,6 +16,7 @@ use crate::drift::{DriftMonitor, Pending, Sampler};
 use crate::log_events;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
+use crate::model::probability::is_probability;
 use crate::model::scorer::Scorer;
 
 /// What became of one message.
@@ -164,7 +165,7 @@ impl Engine {
         for outcome in &mut self.outcomes {
             let Outcome::Scored(rows) = outcome else { continue };
             let scores = &self.scores[rows.clone()];
-            if let Some(bad) = scores.iter().position(|score| !(0.0..=1.0).contains(score)) {
+            if let Some(bad) = scores.iter().position(|score| !is_probability(*score)) {
                 let message = format!("the model gave {} for row {bad}, not a probability", scores[bad]);
                 *outcome = Outcome::Rejected(Rejection::new(ErrorClass::InvalidScore, message));
             }

@@ -25,6 +25,7 @@ use crate::log_events;
 use crate::model::ModelError;
 use crate::model::bundle::Bundle;
 use crate::model::exchange::LoadedModel;
+use crate::model::probability::is_probability;
 use crate::model::scorer::Scorer;
 
 /// After so many batches in a row that it failed on as a whole, a challenger is given up.
@@ -172,7 +173,7 @@ impl Shadow {
             let row = row as usize;
             // A failed run leaves none.
             let score = *scores.get(if whole { row } else { index })?;
-            (0.0..=1.0).contains(&score).then_some(Compared { row, score })
+            is_probability(score).then_some(Compared { row, score })
         })
     }
 
@@ -204,7 +205,7 @@ impl Shadow {
                 columns.append(row, &mut self.inputs);
             }
             self.scorer.score(&self.inputs, &mut self.scores).map_err(|error| error.to_string())?;
-            if let Some(score) = self.scores.iter().find(|score| !(0.0..=1.0).contains(*score)) {
+            if let Some(score) = self.scores.iter().find(|score| !is_probability(**score)) {
                 return Err(format!("it gave {score} for a recent transaction, not a probability"));
             }
         }

@@ -118,6 +118,10 @@ fn a_manifest_by_hand_and_any_shape_of_output_score_as_scikit_learn_does() {
         assert!(report.contains("golden records: none"), "{exported}: {report}");
         foreign.compare(&score(bundle.path(), &payments));
     }
+    // A column of a row's only number is a mistake, which a wrong output may have caused.
+    let flat = foreign.bundle("flat.onnx", &[("tensor = \"probabilities\"", "tensor = \"p_fraud\"")]);
+    let (code, report) = check(flat.path());
+    assert!(code == Some(1) && report.contains("leave output.column out"), "{report}");
 }
 
 #[test]

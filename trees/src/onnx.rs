@@ -15,6 +15,7 @@
 //! leaves to chance is refused here, as is everything unusual: the model can still run in ONNX Runtime as a whole.
 
 mod attributes;
+mod classes;
 mod external;
 mod finish;
 mod graph;
@@ -26,12 +27,16 @@ mod opset3;
 mod opset5;
 mod split;
 pub mod wire;
+mod zip_map;
 
+pub use classes::class_labels;
 pub use external::external_weights;
 pub use finish::{Finish, Margin, Transform};
+pub use graph::{Model, Node};
 pub use linear::{Linear, Scaler};
 pub use node::TreeNode;
 pub use split::{NO_TREES, Part, Split};
+pub use zip_map::without_zip_map;
 
 /// Why a model's trees are not taken, in words for logs: `the graph has two tree ensembles`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

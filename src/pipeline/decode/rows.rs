@@ -3,12 +3,20 @@
 use std::ops::Range;
 
 /// A feature as the bundle's manifest lists it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Feature {
     /// Its key in the transaction.
     pub name: String,
-    /// Used where the transaction lacks it or has null; `None`: required.
+    /// Used where the transaction lacks it or has null; `None`: required. NaN: the model has a way of its own with what is
+    /// missing (`missing = "nan"` in the manifest).
     pub default: Option<f32>,
+}
+
+impl PartialEq for Feature {
+    /// A default of NaN is the same as another.
+    fn eq(&self, other: &Feature) -> bool {
+        self.name == other.name && self.default.map(f32::to_bits) == other.default.map(f32::to_bits)
+    }
 }
 
 /// Keys of a transaction that mean something else than a feature.

@@ -9,7 +9,7 @@ use super::attributes::{Attributes, Tensor};
 use super::wire::{Value, Writer, fields};
 
 /// `ModelProto.graph`.
-const GRAPH: u64 = 7;
+pub(super) const GRAPH: u64 = 7;
 
 /// An operator applied to values by name.
 pub struct Node<'a> {
@@ -23,7 +23,8 @@ pub struct Node<'a> {
     pub domain: &'a str,
     /// Messages of type `AttributeProto`.
     pub attributes: Vec<&'a [u8]>,
-    raw: &'a [u8],
+    /// All of its field in the graph.
+    pub(super) raw: &'a [u8],
 }
 
 impl<'a> Node<'a> {
@@ -124,6 +125,11 @@ impl<'a> Model<'a> {
         Ok(model)
     }
 
+    /// Whether a node of ONNX's machine learning operators is called so.
+    pub fn has_operator(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.domain == "ai.onnx.ml" && node.operator == name)
+    }
+
     /// The node that gives `value`; none for inputs and initializers.
     pub fn source(&self, value: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.outputs.contains(&value))
@@ -202,7 +208,7 @@ impl<'a> Model<'a> {
 }
 
 /// `ValueInfoProto` of a 32-bit float matrix; ONNX Runtime finds out the sizes.
-fn matrix(value: &mut Writer, name: &str) {
+pub(super) fn matrix(value: &mut Writer, name: &str) {
     value.bytes(1, name.as_bytes()).message(2, |kind| {
         kind.message(1, |tensor| {
             tensor.integer(1, 1);

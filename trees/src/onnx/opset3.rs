@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Unsupported;
 use super::attributes::Attributes;
 use super::finish::transform;
-use super::grow::{Row, tree};
+use super::grow::{Budget, Row, tree};
 use super::node::{Kind, TreeNode};
 use crate::ensemble::{Aggregate, Comparison, Tree};
 
@@ -105,21 +105,20 @@ impl<'a> Table<'a> {
             }
         }
         let starts = (0..self.trees.len()).filter(|&row| row == 0 || self.trees[row] != self.trees[row - 1]);
-        let (mut seen, mut trees, mut begun) = (vec![false; self.trees.len()], Vec::new(), HashSet::new());
+        let weights: usize = self.weights.values().map(Vec::len).sum();
+        let mut budget = Budget::of(self.trees.len() + weights);
+        let (mut trees, mut begun) = (Vec::new(), HashSet::new());
         for root in starts {
             if !begun.insert(self.trees[root]) {
                 return Err(Unsupported(format!("the nodes of tree {} stand in two places", self.trees[root])));
             }
-            trees.push(tree(root, |row| self.row(row, &rows, &mut seen))?);
+            trees.push(tree(root, &mut budget, |row| self.row(row, &rows))?);
         }
         Ok(trees)
     }
 
-    fn row(&self, row: usize, rows: &HashMap<Place, usize>, seen: &mut [bool]) -> Result<Row<usize>, Unsupported> {
+    fn row(&self, row: usize, rows: &HashMap<Place, usize>) -> Result<Row<usize>, Unsupported> {
         let number = self.trees[row];
-        if std::mem::replace(&mut seen[row], true) {
-            return Err(Unsupported(format!("tree {number} is none: two ways lead to its node {}", self.numbers[row])));
-        }
         let place = (number, self.numbers[row]);
         let Some(comparison) = self.modes[row] else {
             return match self.weights.get(&place) {

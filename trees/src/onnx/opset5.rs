@@ -3,7 +3,7 @@
 use super::Unsupported;
 use super::attributes::Attributes;
 use super::finish::Transform;
-use super::grow::{Row, tree};
+use super::grow::{Budget, Row, tree};
 use super::node::{Kind, TreeNode};
 use crate::ensemble::{Aggregate, Comparison};
 
@@ -31,10 +31,10 @@ pub fn ensemble(attributes: &Attributes<'_>) -> Result<TreeNode, Unsupported> {
         other => return Err(Unsupported(format!("the trees have the unknown post_transform {other}"))),
     };
     let table = Table::read(attributes, outputs)?;
-    let mut seen = vec![false; table.modes.len()];
+    let mut budget = Budget::of(table.modes.len() + 2 * table.leaves.len());
     let roots = attributes.integers("tree_roots").iter();
     let trees =
-        roots.map(|&root| tree((root, false), |place| table.row(place, &mut seen))).collect::<Result<Vec<_>, _>>()?;
+        roots.map(|&root| tree((root, false), &mut budget, |place| table.row(place))).collect::<Result<Vec<_>, _>>()?;
     if trees.is_empty() {
         return Err(Unsupported::new("the ensemble has no trees"));
     }
@@ -80,17 +80,13 @@ impl<'a> Table<'a> {
         Ok(table)
     }
 
-    fn row(&self, (index, leaf): Place, seen: &mut [bool]) -> Result<Row<Place>, Unsupported> {
+    fn row(&self, (index, leaf): Place) -> Result<Row<Place>, Unsupported> {
         let outside = || Unsupported(format!("the trees lead to place {index}, which is not there"));
         let row = usize::try_from(index).map_err(|_| outside())?;
         if leaf {
             return Ok(Row::Leaf(vec![*self.leaves.get(row).ok_or_else(outside)?]));
         }
-        let seen = seen.get_mut(row).ok_or_else(outside)?;
-        if std::mem::replace(seen, true) {
-            return Err(Unsupported(format!("two ways lead to node {index}")));
-        }
-        let feature = self.features[row];
+        let feature = *self.features.get(row).ok_or_else(outside)?;
         Ok(Row::Branch {
             feature: u32::try_from(feature)
                 .map_err(|_| Unsupported(format!("node {index} asks for feature {feature}")))?,

@@ -10,6 +10,7 @@ use crate::model::trees::rows::Random;
 pub const MODES: [&str; 6] = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"];
 
 /// What an attribute holds.
+#[derive(Clone)]
 pub enum Value {
     /// A whole number.
     Integer(i64),
