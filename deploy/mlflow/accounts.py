@@ -14,6 +14,8 @@ import sys
 import urllib.error
 import urllib.request
 
+from environment import account
+
 
 def call(method: str, name: str, body: dict[str, str]) -> str | None:
     """Returns nothing, or the code of the error that the server answered with."""
@@ -37,25 +39,18 @@ def call(method: str, name: str, body: dict[str, str]) -> str | None:
 
 def main(names: list[str]) -> int:
     for name in names:
-        keys = [f"{name}_USERNAME", f"{name}_PASSWORD"]
-        account = dict(zip(("username", "password"), map(os.environ.get, keys), strict=True))
-        if not all(account.values()):
-            print(
-                f"error: {' and '.join(keys)} name no account: "
-                "make an .env with scripts/environment.sh",
-                file=sys.stderr,
-            )
-            return 1
         try:
-            error = call("POST", "create", account)
+            user, password = account(f"{name}_USERNAME", f"{name}_PASSWORD")
+            body = {"username": user, "password": password}
+            error = call("POST", "create", body)
             if error == "RESOURCE_ALREADY_EXISTS":
-                error = call("PATCH", "update-password", account)
-        except OSError as unreachable:
-            error = str(unreachable)
-        if error:
-            print(f"error: the account {account['username']}: {error}", file=sys.stderr)
+                error = call("PATCH", "update-password", body)
+            if error:
+                raise RuntimeError(f"{user}: {error}")
+        except (OSError, RuntimeError, ValueError) as failure:
+            print(f"error: the account could not be made: {failure}", file=sys.stderr)
             return 1
-        print(f"the account {account['username']} is there")
+        print(f"the account {user} is there")
     return 0
 
 

@@ -19,8 +19,17 @@ from xml.etree import ElementTree
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.session import get_session
+from environment import account
 
 WAIT_S = 60.0
+
+
+def xml(tag: str, **children: str) -> bytes:
+    """An element that holds others, which hold text."""
+    element = ElementTree.Element(tag)
+    for name, text in children.items():
+        ElementTree.SubElement(element, name).text = text
+    return ElementTree.tostring(element)
 
 
 class Storage:
@@ -51,23 +60,17 @@ class Storage:
                     raise
                 time.sleep(1)
 
-    def account(self, access: str, secret: str) -> None:
+    def make_account(self, access: str, secret: str) -> None:
         """An account that may use the buckets it owns, and make none."""
-        account = ElementTree.Element("Account")
-        for name, value in (("Access", access), ("Secret", secret), ("Role", "user")):
-            ElementTree.SubElement(account, name).text = value
-        error = self.call("PATCH", "/create-user", ElementTree.tostring(account))
+        properties = {"Secret": secret, "Role": "user"}
+        error = self.call("PATCH", "/create-user", xml("Account", Access=access, **properties))
         if error == "XAdminUserExists":
-            account = ElementTree.Element("MutableProps")
-            for name, value in (("Secret", secret), ("Role", "user")):
-                ElementTree.SubElement(account, name).text = value
-            error = self.call(
-                "PATCH", f"/update-user?access={access}", ElementTree.tostring(account)
-            )
+            path = f"/update-user?access={access}"
+            error = self.call("PATCH", path, xml("MutableProps", **properties))
         if error:
             raise RuntimeError(f"the account {access}: {error}")
 
-    def bucket(self, name: str, owner: str) -> None:
+    def make_bucket(self, name: str, owner: str) -> None:
         """A bucket of that account."""
         error = self.call("PATCH", f"/{name}/create", **{"x-vgw-owner": owner})
         if error in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
@@ -80,19 +83,11 @@ def main(names: list[str]) -> int:
     storage = Storage()
     for name in names:
         prefix = name.upper().replace("-", "_")
-        keys = [f"{prefix}_ACCESS_KEY_ID", f"{prefix}_SECRET_ACCESS_KEY"]
-        access, secret = (os.environ.get(key, "") for key in keys)
-        if not (access and secret):
-            print(
-                f"error: {' and '.join(keys)} name no account for the bucket {name}: "
-                "make an .env with scripts/environment.sh",
-                file=sys.stderr,
-            )
-            return 1
         try:
-            storage.account(access, secret)
-            storage.bucket(name, access)
-        except (OSError, RuntimeError) as error:
+            access, secret = account(f"{prefix}_ACCESS_KEY_ID", f"{prefix}_SECRET_ACCESS_KEY")
+            storage.make_account(access, secret)
+            storage.make_bucket(name, access)
+        except (OSError, RuntimeError, ValueError) as error:
             print(f"error: the storage could not be prepared: {error}", file=sys.stderr)
             return 1
         print(f"the bucket {name} belongs to {access}")

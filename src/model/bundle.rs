@@ -1,9 +1,9 @@
 //! A bundle directory, loaded and verified: what every way into the product (run, demo, score, check) starts with.
 //!
-//! The gates, in order: digital signature, where one is asked for → manifest → hashes → graph and signature → golden records (decoded as a topic's records are, scored
-//! by the engine that will score those), or where there are none a row of defaults, which has to score as a probability.
-//! Whatever fails refuses the bundle with the reason. The engine is chosen before the golden records are scored: our kernel has to agree with ONNX Runtime
-//! first, and then with training.
+//! The gates, in order: digital signature, where one is asked for → manifest → hashes → graph and signature → golden records
+//! (decoded as a topic's records are, scored by the engine that will score those), or where there are none a row of defaults,
+//! which has to score as a probability. Whatever fails refuses the bundle with the reason. The engine is chosen before the
+//! golden records are scored: our kernel has to agree with ONNX Runtime first, and then with training.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -138,9 +138,8 @@ impl Bundle {
 
     /// A model that gives no probability on plain input would dead-letter everything: refuse it now.
     fn verify_defaults(&self, scorer: &mut Scorer) -> Result<(), ModelError> {
-        let row: Vec<f32> = self.manifest.features.iter().map(|feature| feature.default.unwrap_or(0.0)).collect();
         let mut scores = Vec::new();
-        self.run(scorer, &row, &mut scores)?;
+        self.run(scorer, &self.manifest.row_of_defaults(), &mut scores)?;
         match scores[..] {
             [score] if is_probability(score) => Ok(()),
             ref other => Err(self.refuse(format!(

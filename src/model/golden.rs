@@ -2,7 +2,7 @@
 //!
 //! The features are read by the decoder of a topic's records, so that what is checked offline is what runs.
 
-use super::probability;
+use super::probability::{clamped, is_probability};
 use crate::pipeline::decode::{Decoder, Feature, Rows};
 
 /// Longest golden record that is read.
@@ -47,7 +47,8 @@ impl Golden {
                 return Err(error(format!("it has {rows} rows: write one transaction a line")));
             }
             let record: GoldenRecord = serde_json::from_slice(text).map_err(|unread| error(unread.to_string()))?;
-            if !is_near_probability(record.expected_score) {
+            // Training's own sums of 32-bit floats may overshoot as the model's do.
+            if !is_probability(clamped(record.expected_score)) {
                 return Err(error(format!(
                     "expected_score = {} is not a probability in [0, 1]",
                     record.expected_score
@@ -58,13 +59,6 @@ impl Golden {
         }
         Ok(golden)
     }
-}
-
-/// Training's own sums of 32-bit floats may overshoot as the model's do.
-fn is_near_probability(score: f32) -> bool {
-    let mut score = [score];
-    probability::clamp(&mut score);
-    probability::is_probability(score[0])
 }
 
 #[derive(serde::Deserialize)]

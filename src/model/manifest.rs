@@ -252,6 +252,11 @@ impl Manifest {
         self.features.iter().map(|feature| feature.name.as_str())
     }
 
+    /// A row of every feature's default, 0 where it has none.
+    pub fn row_of_defaults(&self) -> Vec<f32> {
+        self.features.iter().map(|feature| feature.default.unwrap_or(0.0)).collect()
+    }
+
     /// `name@version`, as in headers and logs.
     pub fn id(&self) -> String {
         format!("{}@{}", self.name, self.version)

@@ -9,7 +9,7 @@
 use super::ModelError;
 use super::linear::{LinearPlan, LinearScorer};
 use super::manifest::Manifest;
-use super::probability;
+use super::probability::clamped;
 use super::runtime;
 use super::session::{GraphSession, take_column};
 use super::signature;
@@ -59,7 +59,7 @@ impl Scorer {
             Engine::Trees(scorer) => scorer.score(features, scores)?,
             Engine::Linear(scorer) => scorer.score(features, scores),
         }
-        probability::clamp(scores);
+        scores.iter_mut().for_each(|score| *score = clamped(*score));
         Ok(())
     }
 }

@@ -120,7 +120,7 @@ impl TreePlan {
 /// Columns of what `part` makes of a row of defaults.
 fn width_of(part: &Part, manifest: &Manifest) -> Result<usize, PartError> {
     let mut session = GraphSession::new(&part.model, &manifest.id())?;
-    let row: Vec<f32> = manifest.features.iter().map(|feature| feature.default.unwrap_or(0.0)).collect();
+    let row = manifest.row_of_defaults();
     let width = session.run(1, (&part.input, &row, row.len()), None, &part.output, |shape, _| match shape {
         [1, width] => Ok(*width as usize),
         _ => Err(InferenceError::new(format!("what comes before the trees gave the shape {shape:?}"))),

@@ -229,7 +229,7 @@ def test_every_secret_goes_where_it_is_needed_and_no_further(services: Services)
 
 
 def test_no_program_is_an_administrator(services: Services) -> None:
-    """Whoever makes accounts ends before the programs start."""
+    """What makes accounts ends before the programs start."""
     makers = {"buckets", "accounts"}
     for name, service in services.items():
         environment = str(service.get("environment", {}))

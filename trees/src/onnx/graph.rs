@@ -69,15 +69,16 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A value that is declared rather than computed: an initializer or a graph input.
-struct Declared<'a> {
-    name: &'a str,
+/// A value that is declared: an initializer, an input or an output of the graph.
+pub(super) struct Declared<'a> {
+    pub(super) name: &'a str,
     content: &'a [u8],
     raw: &'a [u8],
 }
 
 impl<'a> Declared<'a> {
-    fn read(content: &'a [u8], name_field: u64, raw: &'a [u8]) -> Result<Declared<'a>, Unsupported> {
+    /// Reads a declaration whose name stands in the field of number `name_field`.
+    pub(super) fn read(content: &'a [u8], name_field: u64, raw: &'a [u8]) -> Result<Declared<'a>, Unsupported> {
         let mut name = "";
         for field in fields(content) {
             let field = field?;

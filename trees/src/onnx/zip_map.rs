@@ -1,7 +1,7 @@
 //! ZipMap: the operator that turns scores into a list of maps, which no tensor holds. What it takes is what is wanted.
 
 use super::Unsupported;
-use super::graph::{GRAPH, Model, matrix};
+use super::graph::{Declared, GRAPH, Model, matrix};
 use super::wire::{Value, Writer, fields};
 
 /// A model without the ZipMap that computes `output`, and the name of the tensor of scores that this takes, which is an
@@ -23,7 +23,9 @@ pub fn without_zip_map(file: &[u8], output: &str) -> Result<Option<(Vec<u8>, Str
                     let part = part?;
                     let is_dropped = match (part.number, part.value) {
                         (1, _) => part.raw.as_ptr() == node.raw.as_ptr(),
-                        (12, Value::Bytes(declared)) => [output, *scores].contains(&name(declared)?),
+                        (12, Value::Bytes(value)) => {
+                            [output, *scores].contains(&Declared::read(value, 1, part.raw)?.name)
+                        }
                         _ => false,
                     };
                     if !is_dropped {
@@ -37,17 +39,6 @@ pub fn without_zip_map(file: &[u8], output: &str) -> Result<Option<(Vec<u8>, Str
         }
     }
     Ok(Some((whole.0, (*scores).to_owned())))
-}
-
-/// `ValueInfoProto.name`.
-fn name(declared: &[u8]) -> Result<&str, Unsupported> {
-    for field in fields(declared) {
-        let field = field?;
-        if field.number == 1 {
-            return field.value.text();
-        }
-    }
-    Ok("")
 }
 
 #[cfg(test)]
@@ -83,8 +74,8 @@ mod tests {
         assert_eq!(read.nodes.iter().map(|node| node.operator).collect::<Vec<_>>(), ["LinearClassifier"]);
         let graph = fields(&without).map(Result::unwrap).find(|field| field.number == GRAPH).unwrap();
         let outputs = fields(graph.value.bytes().unwrap()).map(Result::unwrap).filter(|field| field.number == 12);
-        let names: Vec<&str> = outputs.map(|field| name(field.value.bytes().unwrap()).unwrap()).collect();
-        assert_eq!(names, ["label", "scores"]);
+        let declared = outputs.map(|field| Declared::read(field.value.bytes().unwrap(), 1, field.raw).unwrap());
+        assert_eq!(declared.map(|value| value.name).collect::<Vec<_>>(), ["label", "scores"]);
         // Nothing else of the file is touched.
         assert_eq!(fields(&without).next().unwrap().unwrap().raw, fields(&file).next().unwrap().unwrap().raw);
     }
